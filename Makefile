@@ -1,0 +1,60 @@
+# Two commands matter: `make demo` and `make test`. Both set up their own virtual environment.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Two worker processes and one thread each: on two cores anything else is slower.
+PYTEST  = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: help demo test test-slow lint docs bench clean
+
+help:
+	@echo "make demo       train CDNet on the bundled digits, evaluate it, write runs/demo/report.html"
+	@echo "make test       run the tests (make test-slow: the long ones)"
+	@echo "make lint       format check, lint and types"
+	@echo "make docs       build the documentation into docs/_build/html"
+	@echo "make bench      run the benchmarks"
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp a set of extras: installing again costs nothing until the requirements change.
+$(VENV)/.models: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[models,eval,data]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.models
+	$(INSTALL) -e '.[models,eval,data,test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.models
+	$(INSTALL) -e '.[lint]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.models
+	$(INSTALL) -e '.[docs]'
+	@touch $@
+
+demo: $(VENV)/.models
+	$(BIN)/python -m dcorr_models demo
+
+test: $(VENV)/.test
+	$(PYTEST) -m "not slow and not gpu"
+
+test-slow: $(VENV)/.test
+	$(PYTEST) -m "slow"
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/train_step.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info docs/_build

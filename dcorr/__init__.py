@@ -1,0 +1,1 @@
+"""Differentiable dependence losses for PyTorch."""

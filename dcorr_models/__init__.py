@@ -1,0 +1,1 @@
+"""Reference trainers for disentangled representations, on top of `dcorr`."""
