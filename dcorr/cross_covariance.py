@@ -5,103 +5,132 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dcorr._checks import (
+    as_samples,
+    autocasts,
+    broadcast_batch,
+    check_finite_values,
+    check_flag,
+    check_same_kind,
+    check_same_samples,
+    check_weights,
+    compute_dtype,
+)
+from dcorr._reduction import check_reduction, reduce_batch
 
-def xcov(x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
+
+def xcov(
+    x: Tensor, y: Tensor, *, weights: Tensor | None = None, check_finite: bool = False
+) -> Tensor:
     r"""Half the sum of the squared cross-covariances between the columns of two samples.
 
     .. math::
         \mathrm{XCov}(X, Y) = \frac{1}{2} \sum_{i=1}^{p} \sum_{j=1}^{q}
         \Big[ \frac{1}{n} \sum_{m=1}^{n} (x_{mi} - \bar x_i)(y_{mj} - \bar y_j) \Big]^2
 
-    The covariances are divided by n (not n - 1) and summed, not averaged, over all p·q pairs of
-    columns: the value grows with p and q. With ``weights`` every mean is a weighted mean. The same
-    number is :math:`\frac{1}{2 n^2} \sum_{ml} \langle x_m, x_l \rangle \langle y_m, y_l \rangle` of
-    the centred rows; of the two forms the one with fewer multiplications runs.
+    The covariances are divided by n (not n - 1), and their squares are summed (not averaged) over
+    all p·q pairs of columns: the value grows with p and q. With ``weights`` every mean is a weighted
+    mean. On centred rows the same number is
+    :math:`\frac{1}{2 n^2} \sum_{m,l} \langle x_m, x_l \rangle \langle y_m, y_l \rangle`; of the two
+    forms the one with fewer multiplications runs.
 
     Args:
-        x: ``(*batch, n, p)`` or ``(n,)``, which is read as ``(n, 1)``; n >= 2, p >= 1, floating point.
-            Half precision is computed in float32.
-        y: ``(*batch, n, q)`` or ``(n,)``; same n, batch, device and dtype as ``x``.
-        weights: ``(n,)`` or ``(*batch, n)``, non-negative, not all zero; divided by their sum.
+        x: ``(*batch, n, p)`` or ``(n,)``, which is read as ``(n, 1)``; n >= 2, p >= 1, a
+            floating-point dtype. Half precision is computed in float32.
+        y: ``(*batch, n, q)`` or ``(n,)``; the same n, device and dtype as ``x`` (under autocast the
+            dtypes may differ), batch dimensions that broadcast with those of ``x``.
+        weights: ``(n,)`` or ``(*batch, n)``, non-negative and not all zero; divided by their sum.
             ``None`` weighs every sample alike.
+        check_finite: raise on NaN or infinity in ``x``, ``y`` or ``weights``. Off by default, since
+            looking at values makes a GPU wait; NaN in then gives NaN out.
 
     Returns:
-        Tensor of shape ``batch``, >= 0, in (unit of x · unit of y)². 0 exactly when no linear relation
-        is left in the sample; dependence without correlation is not seen. Dtype of the inputs
-        (float32 under autocast).
+        Tensor of shape ``batch``, >= 0, in (unit of x · unit of y)², in the dtype of the inputs
+        (float32 for half precision under autocast). It is 0 where no column of ``x`` correlates with
+        a column of ``y`` in this sample; dependence without correlation is not seen.
 
     Raises:
-        TypeError: if an argument is no floating-point tensor, or dtypes differ.
-        ValueError: if shapes do not fit, n < 2, a sample has no columns, or devices differ.
+        TypeError: if an argument is no dense floating-point tensor, or the dtypes differ.
+        ValueError: if shapes or devices do not fit, n < 2, a sample has no columns, or
+            ``check_finite`` finds a NaN or infinity.
 
     Gradient:
-        A polynomial: defined everywhere and twice differentiable, in ``weights`` too. Constant
-        columns give 0 with zero gradient.
+        The value is a polynomial in ``x`` and ``y``, so there are no ties: its gradient exists
+        everywhere, of any order, and flows to ``weights`` too. A constant column contributes exactly
+        0, and a constant sample has a zero gradient on both sides.
 
     Reference:
-        Cheung et al. 2014, "Discovering hidden factors of variation in deep networks"; Song et al.
-        2020, CDNet, Eq. (2).
+        Cheung, Livezey, Bansal and Olshausen 2014, "Discovering hidden factors of variation in deep
+        networks"; written out in Song et al. 2020, CDNet, Eq. (2).
 
     Example:
         >>> x = torch.tensor([[1.0], [2.0], [3.0]])
-        >>> round(xcov(x, 2 * x).item(), 4)  # covariance 4/3, so 16/18
+        >>> round(xcov(x, 2 * x).item(), 4)  # the covariance is 4/3: ½ · 16/9
         0.8889
     """
-    x, y = (t[:, None] if t.ndim == 1 else t for t in (x, y))
-    autocast = torch.is_autocast_enabled(x.device.type)
-    result_dtype = torch.promote_types(x.dtype, y.dtype)
-    dtype = torch.promote_types(result_dtype, torch.float32)
-    # Autocast would run the products in half precision.
-    with torch.autocast(x.device.type, enabled=False):
-        w = _normalised(weights, x, dtype)
-        x, y = _centred(x.to(dtype), w), _centred(y.to(dtype), w)
+    x, y = as_samples("x", x, min_samples=2), as_samples("y", y, min_samples=2)
+    check_same_samples(x=x, y=y)
+    batch = broadcast_batch(x=x.shape[:-2], y=y.shape[:-2])
+    if weights is not None:
+        check_weights(weights, batch, x.shape[-2])
+    check_same_kind(x=x, y=y, weights=weights)
+    check_flag("check_finite", check_finite)
+    if check_finite:
+        check_finite_values(x=x, y=y, weights=weights)
+    wide = torch.promote_types(compute_dtype(x), compute_dtype(y))
+    narrow = wide if autocasts(x) else x.dtype
+    with torch.autocast(x.device.type, enabled=False):  # it would multiply in half precision
+        w = _normalised(weights, x.shape[-2], like=x.to(wide))
+        x, y = _centred(x.to(wide), w), _centred(y.to(wide), w)
         form = _feature_form if _feature_form_is_cheaper(x, y) else _sample_form
-        value = form(x, y, w)
-    return value if autocast else value.to(result_dtype)
+        return form(x, y, w).to(narrow)
 
 
 class XCovLoss(nn.Module):
-    """Module form of :func:`xcov`.
+    """Module form of :func:`xcov`: it holds the settings and has no parameters.
 
     Args:
-        reduction: ``"mean"`` or ``"sum"`` over the batch dimensions (not over samples), or ``"none"``.
+        check_finite: as in :func:`xcov`.
+        reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
+            always averaged: without batch dimensions the three are the same scalar.
 
     Example:
-        >>> loss = XCovLoss()
+        >>> decorrelation = XCovLoss()
         >>> x = torch.tensor([[1.0], [2.0], [3.0]])
-        >>> round((0.1 * loss(x, 2 * x)).item(), 4)
+        >>> round((0.1 * decorrelation(x, 2 * x)).item(), 4)
         0.0889
     """
 
-    def __init__(self, *, reduction: str = "mean") -> None:
+    def __init__(self, *, check_finite: bool = False, reduction: str = "mean") -> None:
         super().__init__()
+        check_flag("check_finite", check_finite)
+        check_reduction(reduction)
+        self.check_finite = check_finite
         self.reduction = reduction
 
-    def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the reduced cross-covariance penalty of ``x`` and ``y``; see :func:`xcov`."""
-        value = xcov(x, y, weights=weights)
-        if self.reduction == "none":
-            return value
-        return value.mean() if self.reduction == "mean" else value.sum()
+    def forward(self, x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        """Return ``xcov(x, y)``, reduced over the batch dimensions."""
+        value = xcov(x, y, weights=weights, check_finite=self.check_finite)
+        return reduce_batch(value, self.reduction)
 
     def extra_repr(self) -> str:
-        """Show the settings in the module's printed form."""
-        return f"reduction={self.reduction!r}"
+        """Show the settings when the module is printed."""
+        return f"check_finite={self.check_finite}, reduction={self.reduction!r}"
 
 
-def _normalised(weights: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights that sum to 1, as a column."""
+def _normalised(weights: Tensor | None, n: int, *, like: Tensor) -> Tensor:
+    """Weights of sum 1 as a column, (*B, N, 1)."""
     if weights is None:
-        return x.new_full((x.shape[-2], 1), 1.0 / x.shape[-2], dtype=dtype)
-    w = weights.to(dtype)[..., None]  # (B, N, 1)
+        return like.new_full((n, 1), 1.0 / n)
+    w = weights.to(like.dtype).unsqueeze(-1)
     return w / w.sum(dim=-2, keepdim=True)
 
 
 def _centred(x: Tensor, w: Tensor) -> Tensor:
-    """Rows minus their weighted mean, with the mean's own rounding error removed as well."""
-    # A constant shift changes nothing, so the first one needs no gradient; the second one starts
-    # from values of the size of the spread, whatever the offset was.
-    x = x - x.mean(dim=-2, keepdim=True).detach()
+    """Rows minus their weighted mean."""
+    # A shift changes nothing, so the first one needs no gradient. It takes a row and not the mean:
+    # a constant column then becomes exactly 0, and an offset is gone before anything is summed.
+    x = x - x[..., :1, :].detach()
     return x - (w * x).sum(dim=-2, keepdim=True)
 
 
@@ -112,10 +141,13 @@ def _feature_form_is_cheaper(x: Tensor, y: Tensor) -> bool:
 
 
 def _feature_form(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    covariance = x.mT @ (w * y)  # (B, P, Q)
+    """Square the p × q cross-covariances."""
+    covariance = x.mT @ (w * y)  # (*B, P, Q)
     return 0.5 * covariance.square().sum(dim=(-2, -1))
 
 
 def _sample_form(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    # Each factor carries one weight per row, so that both stay of the size of a variance.
-    return 0.5 * ((w * (x @ x.mT)) * (w.mT * (y @ y.mT))).sum(dim=(-2, -1))  # (B, N, N) -> (B,)
+    """Multiply the two n × n matrices of inner products."""
+    # One weight in each factor keeps both of the size of a variance.
+    products = (w * (x @ x.mT)) * (w.mT * (y @ y.mT))  # (*B, N, N)
+    return 0.5 * products.sum(dim=(-2, -1))
