@@ -1,6 +1,20 @@
 """Differentiable dependence losses for PyTorch."""
 
 from dcorr.cross_covariance import XCovLoss, xcov
-from dcorr.schedules import linear_ramp
+from dcorr.schedules import (
+    Scheduled,
+    cosine_ramp,
+    linear_ramp,
+    piecewise_constant,
+    step_decay,
+)
 
-__all__ = ["XCovLoss", "linear_ramp", "xcov"]
+__all__ = [
+    "Scheduled",
+    "XCovLoss",
+    "cosine_ramp",
+    "linear_ramp",
+    "piecewise_constant",
+    "step_decay",
+    "xcov",
+]

@@ -29,10 +29,10 @@ def xcov(
         \Big[ \frac{1}{n} \sum_{m=1}^{n} (x_{mi} - \bar x_i)(y_{mj} - \bar y_j) \Big]^2
 
     The covariances are divided by n (not n - 1), and their squares are summed (not averaged) over
-    all p·q pairs of columns: the value grows with p and q. With ``weights`` every mean is a weighted
-    mean. On centred rows the same number is
-    :math:`\frac{1}{2 n^2} \sum_{m,l} \langle x_m, x_l \rangle \langle y_m, y_l \rangle`; of the two
-    forms the one with fewer multiplications runs.
+    all p·q pairs of columns: the value grows with p and q. With ``weights`` every mean is weighted.
+    On centred rows the same number is
+    :math:`\frac{1}{2 n^2} \sum_{m,l} \langle x_m, x_l \rangle \langle y_m, y_l \rangle`;
+    of the two forms the one with fewer multiplications runs.
 
     Args:
         x: ``(*batch, n, p)`` or ``(n,)``, which is read as ``(n, 1)``; n >= 2, p >= 1, a
@@ -46,8 +46,8 @@ def xcov(
 
     Returns:
         Tensor of shape ``batch``, >= 0, in (unit of x · unit of y)², in the dtype of the inputs
-        (float32 for half precision under autocast). It is 0 where no column of ``x`` correlates with
-        a column of ``y`` in this sample; dependence without correlation is not seen.
+        (float32 for half precision under autocast). It is 0 where no column of ``x`` correlates
+        with a column of ``y`` in this sample; dependence without correlation is not seen.
 
     Raises:
         TypeError: if an argument is no dense floating-point tensor, or the dtypes differ.
@@ -56,8 +56,8 @@ def xcov(
 
     Gradient:
         The value is a polynomial in ``x`` and ``y``, so there are no ties: its gradient exists
-        everywhere, of any order, and flows to ``weights`` too. A constant column contributes exactly
-        0, and a constant sample has a zero gradient on both sides.
+        everywhere, of any order, and flows to ``weights`` too. A constant column contributes
+        exactly 0, and a constant sample has a zero gradient on both sides.
 
     Reference:
         Cheung, Livezey, Bansal and Olshausen 2014, "Discovering hidden factors of variation in deep
