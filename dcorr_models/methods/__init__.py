@@ -1,0 +1,8 @@
+"""Reference trainers. One file a method family; read it from top to bottom to know what it trains."""
+
+from __future__ import annotations
+
+from dcorr_models.methods.base import Codes, Method
+from dcorr_models.methods.cdnet import CDNet
+
+__all__ = ["CDNet", "Codes", "Method"]

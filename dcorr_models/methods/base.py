@@ -1,0 +1,48 @@
+"""What a method is: networks, the stages that train them, and codes to edit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from dcorr_models.settings import Configurable
+from dcorr_models.training.stage import Stage
+
+__all__ = ["Codes", "Method"]
+
+
+class Codes(NamedTuple):
+    """The two codes of an image."""
+
+    label: Tensor  # (N, K): the supervised code, CDNet's soft target
+    residual: Tensor  # (N, Z): everything else
+
+
+class Method(Configurable, nn.Module, ABC):
+    """A trainable model with two codes. The constructor's arguments are its configuration.
+
+    Subclasses hold their networks as attributes, so that `state_dict()` is the trained model, and
+    set `image_shape`, `num_labels` and `multilabel`.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_labels: int
+    multilabel: bool
+
+    @abstractmethod
+    def stages(self) -> list[Stage]:
+        """Fresh stages with fresh optimizers, in the order of training."""
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Codes:
+        """(N, C, H, W) images to codes; call `eval()` first for codes without dropout."""
+
+    @abstractmethod
+    def decode(self, codes: Codes) -> Tensor:
+        """Codes to (N, C, H, W) images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstruction: `decode(encode(images))`."""
+        return self.decode(self.encode(images))

@@ -1,0 +1,1 @@
+"""Pure networks: no losses, no training. One file a family."""

@@ -1,0 +1,173 @@
+"""The folder of a run: what is written where, and who may write."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dcorr_models.errors import RunError
+
+__all__ = ["RunFolder", "versions"]
+
+# What may differ between a run and its continuation: none of it changes the result on a CPU.
+CONTROL = ("loop", "accelerator", "devices", "precision")
+
+
+class RunFolder:
+    """Names of a run's files.
+
+    Args:
+        path: the folder; nothing is created or checked here.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"  # method, data, seed: enough to make the run again
+        self.versions = self.path / "versions.json"  # packages, machine, commit
+        self.log = self.path / "log.csv"  # stage, step, seconds, name, value
+        self.checkpoints = self.path / "checkpoints"  # one file a stage, for resuming
+        self.weights = self.path / "weights.safetensors"  # the trained model, once all stages ended
+        self.evaluation = self.path / "evaluation.json"  # metrics
+        self.report = self.path / "report.html"  # what people look at
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.config.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all stages ended."""
+        return self.weights.is_file()
+
+    def begin(self, config: Mapping[str, Any], *, resume: bool = False) -> None:
+        """Makes the folder and writes settings and versions, or accepts it for a resumed run.
+
+        Raises:
+            RunError: the folder holds a run and `resume` is off, or a run with other settings; it
+                holds something else; it cannot be written to.
+        """
+        if self.exists:
+            if not resume:
+                raise RunError(
+                    f"{self.path} already holds a run: add --resume to continue it, "
+                    "or give --run a new name"
+                )
+            self._same_settings(config)
+            self._writable()
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file, not a folder: give --run another name")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise RunError(
+                f"{self.path} is not empty and holds no run: give --run a new or an empty folder"
+            )
+        self._writable()
+        self.versions.write_text(json.dumps(versions(), indent=2) + "\n")
+        # Last and by renaming: a folder with this file holds a run.
+        temporary = self.config.with_suffix(".tmp")
+        temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        temporary.replace(self.config)
+
+    def read_config(self) -> dict[str, Any]:
+        """The settings of the run.
+
+        Raises:
+            RunError: no such folder, no run in it, or a broken file.
+        """
+        if not self.path.is_dir():
+            raise RunError(f"no run at {self.path}: there is no such folder")
+        if not self.exists:
+            raise RunError(f"no run at {self.path}: it has no {self.config.name}")
+        try:
+            config = yaml.safe_load(self.config.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise RunError(f"{self.config} cannot be read: {reason}") from error
+        if not isinstance(config, dict) or not {"method", "data", "seed"} <= config.keys():
+            raise RunError(f"{self.config} is not the settings of a run: method, data or seed is missing")
+        return config
+
+    def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Writes a file of the run whole or not at all."""
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        temporary.replace(path)
+
+    def _same_settings(self, config: Mapping[str, Any]) -> None:
+        old, new = (
+            dict(_flat({k: v for k, v in c.items() if k not in CONTROL}))
+            for c in (self.read_config(), config)
+        )
+        different = [
+            f"{key} is {old.get(key, 'unset')} there and {new.get(key, 'unset')} here"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+        ]
+        if different:
+            raise RunError(
+                f"{self.path} holds a run with other settings ({'; '.join(different)}): "
+                "resume it with its own settings or give --run a new name"
+            )
+
+    def _writable(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".write-test-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RunError(
+                f"{self.path} cannot be written to ({error.strerror}): "
+                "give --run a folder that you may write to"
+            ) from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result, the machine, and the source's commit if there is one."""
+    result = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("dcorr", "torch", "lightning-fabric", "numpy", "scikit-learn", "torchmetrics"):
+        try:
+            result[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    commit = _commit()
+    if commit:
+        result["commit"] = commit
+    return result
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, with `-changed` if files differ; None outside a checkout."""
+    source = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=-changed", "--exclude=*"],
+            cwd=source,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix.replace(".init_args", ""), list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,134 @@
+"""Checkpoints of a stage: written whole or not at all, read without running code."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from dcorr_models.errors import CheckpointError
+from dcorr_models.training.random_state import RandomState, get_random_state
+from dcorr_models.training.stage import Stage
+
+__all__ = ["load_checkpoint", "restore_networks", "save_checkpoint"]
+
+FORMAT = 1
+
+
+def save_checkpoint(fabric: Fabric, path: Path, stage: Stage, *, step: int, seed: int) -> None:
+    """Writes the stage after `step` updates to a temporary name, then renames it.
+
+    Called on all processes: each adds its own random state.
+    """
+    state = _objects(stage)
+    state.update(format=FORMAT, stage=stage.name, step=step, seed=seed)
+    gathered = fabric.all_gather(get_random_state())
+    assert isinstance(gathered, dict)
+    state["random"] = {k: v.reshape(fabric.world_size, -1).cpu() for k, v in gathered.items()}
+    temporary = path.with_name(path.name + ".tmp")
+    fabric.save(temporary, state)
+    if fabric.is_global_zero:
+        temporary.replace(path)
+    fabric.barrier()
+
+
+def load_checkpoint(
+    fabric: Fabric, path: Path, stage: Stage, *, seed: int
+) -> tuple[int, RandomState]:
+    """Puts networks, optimizers and schedules back in place.
+
+    Returns:
+        The number of updates done, and this process's random state.
+
+    Raises:
+        CheckpointError: an unreadable file, another stage, architecture, seed or process count.
+    """
+    content = _read(path)
+    if content.get("format") != FORMAT or content.get("stage") != stage.name:
+        raise CheckpointError(
+            f"{path} does not hold a checkpoint of stage {stage.name!r} "
+            f"(found {content.get('stage')!r}); give the run a new folder"
+        )
+    if content["seed"] != seed:
+        raise CheckpointError(
+            f"{path} was made with seed {content['seed']}, not {seed}; "
+            "resume with that seed or give the run a new folder"
+        )
+    states = content["random"]
+    if states["torch"].shape[0] != fabric.world_size:
+        raise CheckpointError(
+            f"{path} was made by {states['torch'].shape[0]} process(es), not {fabric.world_size}; "
+            "resume with as many"
+        )
+    _put_back(path, content, _objects(stage))
+    return int(content["step"]), {k: v[fabric.global_rank] for k, v in states.items()}
+
+
+def restore_networks(path: Path, stage: Stage) -> int:
+    """Puts back only the networks of a finished stage, for the stages after it.
+
+    Returns:
+        The number of updates that the checkpoint had done.
+    """
+    content = _read(path)
+    _put_back(path, content, {f"network.{k}": m for k, m in stage.networks.items()})
+    return int(content["step"])
+
+
+def _objects(stage: Stage) -> dict[str, Any]:
+    return {
+        **{f"network.{k}": m for k, m in stage.networks.items()},
+        **{f"optimizer.{k}": o for k, o in stage.optimizers.items()},
+        **{f"scheduler.{k}": s for k, s in stage.schedulers.items()},
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({reason}); "
+            "remove it to begin this stage again"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no checkpoint; remove it to begin this stage again")
+    return content
+
+
+def _put_back(path: Path, content: dict[str, Any], objects: dict[str, Any]) -> None:
+    # All shapes are compared before anything is touched: a refused file changes nothing.
+    for name, target in objects.items():
+        if name not in content:
+            raise CheckpointError(
+                f"{path} has no {name!r}: it belongs to another method or another setting of it"
+            )
+        if name.startswith("network."):
+            _compare_shapes(path, name, content[name], target.state_dict())
+    for name, target in objects.items():
+        try:
+            target.load_state_dict(content[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{path} does not fit {name!r}: {reason}") from error
+
+
+def _compare_shapes(
+    path: Path, name: str, stored: dict[str, Tensor], wanted: dict[str, Tensor]
+) -> None:
+    different = sorted(
+        key
+        for key in stored.keys() | wanted.keys()
+        if key not in stored or key not in wanted or stored[key].shape != wanted[key].shape
+    )
+    if different:
+        raise CheckpointError(
+            f"{path} was made with another architecture: {name!r} differs in "
+            f"{different[0]!r} and {len(different) - 1} more; use the settings of that run"
+        )

@@ -1,0 +1,178 @@
+"""The one training loop. It owns *when*: stepping, logging, saving, resuming, the bar."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dcorr_models.training.checkpoint import load_checkpoint, restore_networks, save_checkpoint
+from dcorr_models.training.logs import (
+    CsvLog,
+    Meter,
+    Progress,
+    refuse_non_finite,
+    tensorboard_writer,
+)
+from dcorr_models.training.random_state import seed_everything, set_random_state
+from dcorr_models.training.sampler import StepBatchSampler
+from dcorr_models.training.stage import Stage
+
+__all__ = ["LoopSettings", "fit"]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """When things happen. None of it changes the result of a run.
+
+    Args:
+        save_every: steps between checkpoints; the last step is always saved.
+        log_every: steps between rows of the log; a row is the mean of the steps since the last.
+        num_workers: loader processes; 0 is fastest for data sets that live in memory.
+        progress: show the bar.
+    """
+
+    save_every: int = 500
+    log_every: int = 20
+    num_workers: int = 0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers must be 0 or more, got {self.num_workers}")
+
+
+def fit(
+    stage: Stage,
+    dataset: Dataset[Any],
+    *,
+    fabric: Fabric,
+    folder: Path,
+    seed: int = 0,
+    settings: LoopSettings | None = None,
+) -> None:
+    """Trains a stage to its last step, from its checkpoint in `folder` when there is one.
+
+    On the CPU the result depends on the seed, the data and the stage alone: stopping after any
+    step and calling `fit` again gives the same weights, bit for bit.
+
+    Args:
+        stage: what to train; its networks are changed in place.
+        dataset: the training split. Its `collate` (or torch's default) makes the batches.
+        fabric: launched Fabric object: device, precision and processes.
+        folder: the run's folder; `checkpoints/<stage>.ckpt` and `log.csv` are written there.
+        seed: orders the samples and seeds dropout and noise, per stage and process.
+        settings: when to save and to log.
+
+    Raises:
+        CheckpointError: the checkpoint in `folder` belongs to another stage or architecture.
+        RunError: a loss became NaN or infinite.
+        ValueError: the batch is larger than the data set or not divisible by the processes.
+    """
+    settings = settings or LoopSettings()
+    path = folder / "checkpoints" / f"{stage.name}.ckpt"
+    if path.exists() and restore_networks(path, stage) >= stage.max_steps:
+        return  # finished before: its networks are what the next stage needs
+    fabric.seed_everything(seed, verbose=False)
+    stage.setup(fabric)
+    random_state, start = None, 0
+    if path.exists():
+        start, random_state = load_checkpoint(fabric, path, stage, seed=seed)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    loader = _loader(stage, dataset, fabric, start=start, seed=seed, workers=settings.num_workers)
+    if random_state is None:
+        # A stage's noise must not depend on how many numbers the stages before it drew.
+        seed_everything(_mix(seed, stage.name, fabric.global_rank))
+    else:
+        set_random_state(random_state)
+    _loop(stage, loader, fabric, folder, path, start=start, seed=seed, settings=settings)
+
+
+def _loop(
+    stage: Stage,
+    loader: Any,
+    fabric: Fabric,
+    folder: Path,
+    path: Path,
+    *,
+    start: int,
+    seed: int,
+    settings: LoopSettings,
+) -> None:
+    first = fabric.is_global_zero
+    log, meter, began = CsvLog(folder / "log.csv"), Meter(), time.monotonic()
+    if first:
+        log.rewind(stage.name, start)
+    board = tensorboard_writer(folder / "tensorboard", purge_step=start) if first else None
+    bar = Progress(
+        stage.name, total=stage.max_steps, done=start, enabled=first and settings.progress
+    )
+    try:
+        for step, batch in enumerate(loader, start=start + 1):
+            stage.step_index = step - 1
+            meter.add(stage.step(batch))
+            for scheduler in stage.schedulers.values():
+                scheduler.step()
+            last = step == stage.max_steps
+            saving = last or step % settings.save_every == 0
+            if saving or step % settings.log_every == 0:
+                means = _means_over_ranks(meter, fabric)
+                refuse_non_finite(means, stage=stage.name, step=step)
+                if first:
+                    log.write(stage.name, step, time.monotonic() - began, means)
+                    for name, value in means.items() if board else ():
+                        cast(Any, board).add_scalar(f"{stage.name}/{name}", value, step)
+                bar.show(means)
+            if saving:
+                save_checkpoint(fabric, path, stage, step=step, seed=seed)
+            bar.advance()
+    finally:
+        bar.close()
+        if board:
+            board.close()
+
+
+def _means_over_ranks(meter: Meter, fabric: Fabric) -> dict[str, float]:
+    # Every rank sees the same numbers, so that a NaN stops all of them together.
+    names, means = meter.flush()
+    reduced = fabric.all_reduce(means, reduce_op="mean")
+    return dict(zip(names, cast(Tensor, reduced).tolist(), strict=True))
+
+
+def _loader(
+    stage: Stage, dataset: Dataset[Any], fabric: Fabric, *, start: int, seed: int, workers: int
+) -> Any:
+    sampler = StepBatchSampler(
+        len(cast(Sized, dataset)),
+        batch_size=stage.batch_size,
+        seed=seed,
+        start=start,
+        stop=stage.max_steps,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=getattr(dataset, "collate", None),
+        num_workers=workers,
+        # Its own generator: torch's loader otherwise draws from the global state at every start.
+        generator=torch.Generator().manual_seed(_mix(seed, stage.name, fabric.global_rank)),
+    )
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+
+def _mix(seed: int, name: str, rank: int) -> int:
+    return (seed * 1_000_003 + zlib.crc32(name.encode()) * 101 + rank) % 2**63

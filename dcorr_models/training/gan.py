@@ -1,0 +1,114 @@
+"""Adversarial losses on logits, and the gate that keeps the two players in balance."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["EquilibriumGate", "GateDecision", "log_probability", "minimax_terms"]
+
+
+def log_probability(logits: Tensor, *, epsilon: float = 0.0) -> Tensor:
+    """Element-wise log(sigmoid(logits) + epsilon).
+
+    Args:
+        logits: any shape, floating point.
+        epsilon: 0 is the papers' log D, computed without overflow. A positive value (CDNet's and
+            VAE/GAN's code add 1e-3) bounds the result from below by log(epsilon).
+
+    Returns:
+        Same shape, at most log(1 + epsilon).
+
+    Example:
+        >>> log_probability(torch.tensor([0.0, -200.0])).tolist()
+        [-0.6931471824645996, -200.0]
+        >>> round(log_probability(torch.tensor(-200.0), epsilon=1e-3).item(), 4)
+        -6.9078
+    """
+    if epsilon < 0:
+        raise ValueError(f"epsilon must be 0 or more, got {epsilon}")
+    if epsilon == 0:
+        return F.logsigmoid(logits)
+    return torch.log(torch.sigmoid(logits) + epsilon)
+
+
+def minimax_terms(
+    real_logits: Tensor, fake_logits: Tensor, *, epsilon: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """The two halves of the minimax GAN loss, as costs of the discriminator.
+
+        real = mean -log(D(x) + epsilon),    fake = mean -log(1 - D(x̂) + epsilon)
+
+    The discriminator minimises `real + fake`; the saturating generator maximises it.
+
+    Args:
+        real_logits: (N, ...) discriminator logits of real images.
+        fake_logits: (M, ...) discriminator logits of generated images.
+        epsilon: see `log_probability`.
+
+    Returns:
+        Two scalars. With epsilon = 0 both are >= 0, and log 2 at perfect confusion.
+
+    Reference:
+        Song et al. 2020 (CDNet), Eq. 7; Larsen et al. 2016 for epsilon.
+
+    Example:
+        >>> real, fake = minimax_terms(torch.zeros(4, 1), torch.zeros(4, 1))
+        >>> round(real.item(), 4), round(fake.item(), 4)
+        (0.6931, 0.6931)
+    """
+    real = -log_probability(real_logits, epsilon=epsilon).mean()
+    # 1 - sigmoid(l) = sigmoid(-l), exact where 1 - sigmoid(l) would round to 0.
+    fake = -log_probability(-fake_logits, epsilon=epsilon).mean()
+    return real, fake
+
+
+class GateDecision(NamedTuple):
+    """Who may learn in this step."""
+
+    generator: bool
+    discriminator: bool
+
+
+class EquilibriumGate:
+    """Rests the player that is ahead, as VAE/GAN's and CDNet's released code do.
+
+    With a = mean -log D(x) and b = mean -log(1 - D(x̂)): the generator rests when a or b exceeds
+    equilibrium + margin (the discriminator is behind), the discriminator rests when a or b is
+    under equilibrium - margin (it is ahead). When both would rest, both learn.
+
+    Args:
+        equilibrium: centre of the band; the code's 0.68 is close to log 2.
+        margin: half-width of the band; 0.35 gives the thresholds 1.03 and 0.33.
+
+    Reference:
+        Larsen et al. 2016 (VAE/GAN) and the CDNet release; not in the CDNet paper.
+
+    Example:
+        >>> gate = EquilibriumGate()
+        >>> gate(0.1, 0.7)
+        GateDecision(generator=True, discriminator=False)
+        >>> gate(1.2, 0.1)  # both would rest
+        GateDecision(generator=True, discriminator=True)
+    """
+
+    def __init__(self, equilibrium: float = 0.68, margin: float = 0.35) -> None:
+        if margin < 0:
+            raise ValueError(f"margin must be 0 or more, got {margin}")
+        self.equilibrium = equilibrium
+        self.margin = margin
+
+    def __call__(self, real_cost: float, fake_cost: float) -> GateDecision:
+        """Decides on the two costs; pass values that are equal on all processes."""
+        costs = (float(real_cost), float(fake_cost))
+        generator = max(costs) <= self.equilibrium + self.margin
+        discriminator = min(costs) >= self.equilibrium - self.margin
+        if not (generator or discriminator):
+            return GateDecision(generator=True, discriminator=True)
+        return GateDecision(generator=generator, discriminator=discriminator)
+
+    def __repr__(self) -> str:
+        return f"EquilibriumGate(equilibrium={self.equilibrium}, margin={self.margin})"

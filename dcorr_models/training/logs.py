@@ -1,0 +1,164 @@
+"""Where the numbers of a run go: one CSV, TensorBoard if installed, and a progress bar."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dcorr_models.errors import RunError
+
+__all__ = ["COLUMNS", "CsvLog", "Meter", "Progress", "read_log", "tensorboard_writer"]
+
+COLUMNS = ("stage", "step", "seconds", "name", "value")
+
+
+class Meter:
+    """Running means of detached scalars, without reading the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Adds one step's values; a name may be absent in some steps."""
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def flush(self) -> tuple[list[str], Tensor]:
+        """Names and means since the last call (one tensor, still on its device); empties it."""
+        names = list(self._sums)
+        means = [self._sums[k].float() / self._counts[k] for k in names]
+        self._sums, self._counts = {}, {}
+        return names, torch.stack(means)
+
+
+def refuse_non_finite(values: Mapping[str, float], *, stage: str, step: int) -> None:
+    """Raises `RunError` for a NaN or an infinity, before it reaches a checkpoint."""
+    bad = sorted(name for name, value in values.items() if not math.isfinite(value))
+    if bad:
+        raise RunError(
+            f"{', '.join(bad)} became {values[bad[0]]} at step {step} of stage {stage!r}; the last "
+            "checkpoint is kept: try a smaller learning rate or another precision"
+        )
+
+
+class CsvLog:
+    """Appends rows (stage, step, seconds, name, value); one row a value, for any stage's names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rewind(self, stage: str, step: int) -> None:
+        """Drops what a killed run wrote after its last checkpoint, and a half-written line."""
+        if not self.path.exists():
+            return
+        kept = [r for r in read_log(self.path) if r["stage"] != stage or r["step"] <= step]
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows([row[column] for column in COLUMNS] for row in kept)
+        temporary.replace(self.path)
+
+    def write(self, stage: str, step: int, seconds: float, values: Mapping[str, float]) -> None:
+        """One row a value; the file is closed again, so that a kill loses nothing."""
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(COLUMNS)
+            writer.writerows(
+                [stage, step, f"{seconds:.3f}", k, repr(v)] for k, v in values.items()
+            )
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log with numbers as numbers; an incomplete last line is left out."""
+    rows: list[dict[str, Any]] = []
+    text = path.read_text()
+    if not text.endswith("\n"):
+        text = text[: text.rfind("\n") + 1]
+    for row in csv.DictReader(text.splitlines()):
+        rows.append(
+            {
+                "stage": row["stage"],
+                "step": int(row["step"]),
+                "seconds": float(row["seconds"]),
+                "name": row["name"],
+                "value": float(row["value"]),
+            }
+        )
+    return rows
+
+
+def tensorboard_writer(folder: Path, *, purge_step: int) -> Any | None:
+    """A `SummaryWriter`, or None where TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+
+
+class Progress:
+    """A bar with the losses and the time left; plain lines where there is no terminal.
+
+    Args:
+        label: the stage's name.
+        total: steps of the stage.
+        done: steps done before, in a resumed run.
+        enabled: False on all processes but the first.
+        every: seconds between plain lines.
+    """
+
+    def __init__(
+        self, label: str, *, total: int, done: int = 0, enabled: bool = True, every: float = 15.0
+    ) -> None:
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            desc=label,
+            total=total,
+            initial=done,
+            disable=not (enabled and terminal),
+            unit="step",
+            dynamic_ncols=True,
+        )
+        self._lines = enabled and not terminal
+        self._every, self._label, self._total = every, label, total
+        self._done, self._first = done, done
+        self._start = self._last = time.monotonic()
+        self._text = ""
+
+    def advance(self) -> None:
+        """One step done."""
+        self._done += 1
+        self._bar.update()
+        now = time.monotonic()
+        if self._lines and (self._done == self._total or now - self._last >= self._every):
+            self._last = now
+            left = (now - self._start) / (self._done - self._first) * (self._total - self._done)
+            print(
+                f"{self._label} {self._done}/{self._total}, {left:.0f} s left  {self._text}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def show(self, values: Mapping[str, float]) -> None:
+        """The losses beside the bar."""
+        self._text = ", ".join(f"{k.removeprefix('loss/')} {v:.3g}" for k, v in values.items())
+        self._bar.set_postfix_str(self._text)
+
+    def close(self) -> None:
+        """Leaves the finished bar on the screen."""
+        self._bar.close()

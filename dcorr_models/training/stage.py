@@ -1,0 +1,140 @@
+"""A stage owns *what* is trained: its networks, its optimizers, and one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+__all__ = ["Stage", "frozen", "weighted_sum"]
+
+Batch = dict[str, Tensor]
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Switches off the gradients of the modules' parameters; their flags always come back.
+
+    Gradients still flow *through* a frozen module to its input.
+
+    Example:
+        >>> net = nn.Linear(2, 1)
+        >>> with frozen(net):
+        ...     any(p.requires_grad for p in net.parameters())
+        False
+        >>> all(p.requires_grad for p in net.parameters())
+        True
+    """
+    flags = [(p, p.requires_grad) for module in modules for p in module.parameters()]
+    for parameter, _ in flags:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum of `weights[name] * term`; a name without a weight is an error of the caller.
+
+    Example:
+        >>> weighted_sum({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, {"a": 1.0, "b": 0.5})
+        tensor(2.)
+    """
+    missing = sorted(set(terms) - set(weights))
+    if missing:
+        raise ValueError(f"weights must name every term, {', '.join(missing)} missing")
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+class Stage:
+    """One phase of training. Subclasses say what a step does; `fit` says when it happens.
+
+    Args:
+        name: names the checkpoint and the rows of the log; letters, digits, `-` and `_`.
+        networks: the networks that learn here, each a player with its own optimizer or sharing
+            one. Each is wrapped on its own (`fabric.setup_module`), so that methods with several
+            players need no search for unused parameters under DDP.
+        optimizers: by name, normally the name of the network they belong to.
+        max_steps: length of the stage in updates.
+        batch_size: samples of a step, over all processes.
+        fixed: networks that are used but do not learn: kept in eval mode, gradients off.
+        schedulers: learning-rate schedules, stepped once after every step.
+
+    In `step` use `self.networks[...]`, `self.fixed[...]`, `self.step_index` (0 in the first step,
+    for schedules) and `self.update(name, loss)`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Optimizer],
+        max_steps: int,
+        batch_size: int,
+        fixed: Mapping[str, nn.Module] | None = None,
+        schedulers: Mapping[str, LRScheduler] | None = None,
+    ) -> None:
+        if max_steps < 0:
+            raise ValueError(f"max_steps must be 0 or more, got {max_steps}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+        self.name = name
+        self.networks: dict[str, Any] = dict(networks)
+        self.optimizers: dict[str, Any] = dict(optimizers)
+        self.fixed: dict[str, nn.Module] = dict(fixed or {})
+        self.schedulers: dict[str, LRScheduler] = dict(schedulers or {})
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.step_index = 0
+        self.fabric: Fabric | None = None
+
+    def setup(self, fabric: Fabric) -> None:
+        """Hands networks and optimizers to Fabric; called once, by `fit`."""
+        self.fabric = fabric
+        for network in self.fixed.values():
+            fabric.to_device(network)
+            network.eval().requires_grad_(False)
+        for network in self.networks.values():
+            network.requires_grad_(True)
+        self.networks = {k: fabric.setup_module(m) for k, m in self.networks.items()}
+        self.optimizers = {k: fabric.setup_optimizers(o) for k, o in self.optimizers.items()}
+        self.train_mode()
+
+    def train_mode(self) -> None:
+        """Learning networks in train mode, fixed ones in eval mode."""
+        for network in self.networks.values():
+            network.train()
+        for network in self.fixed.values():
+            network.eval()
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of every player. Returns detached scalars under stable names."""
+        raise NotImplementedError
+
+    def update(self, name: str, loss: Tensor, **backward: Any) -> None:
+        """Backward and optimizer step of one player: the only place that does either.
+
+        Keyword arguments go to `backward`: `gradient=` for a tensor that is not a scalar,
+        `inputs=` to keep the gradient out of other players' parameters, `retain_graph=`.
+        """
+        assert self.fabric is not None, "setup() comes before update()"
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss, **backward)
+        optimizer.step()
+
+    def mean_over_ranks(self, value: Tensor) -> Tensor:
+        """The mean of a detached value over all processes: what gates and stops decide on."""
+        assert self.fabric is not None, "setup() comes before mean_over_ranks()"
+        reduced = self.fabric.all_reduce(value.detach(), reduce_op="mean")
+        assert isinstance(reduced, Tensor)
+        return reduced
