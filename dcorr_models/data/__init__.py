@@ -1,0 +1,22 @@
+"""Data sets: one file each, all with the contract of `base`.
+
+A new one is a new file with a `DataSource`; the line that imports it here gives it its short name
+on the command line. Importing reads no data and no optional package.
+"""
+
+from __future__ import annotations
+
+from dcorr_models.data.base import DataSource, LabelledImages, Splits, collate_batch
+from dcorr_models.data.digits import BundledDigits
+from dcorr_models.data.fashion_mnist import FashionMNIST
+from dcorr_models.data.mnist import MNIST
+
+__all__ = [
+    "MNIST",
+    "BundledDigits",
+    "DataSource",
+    "FashionMNIST",
+    "LabelledImages",
+    "Splits",
+    "collate_batch",
+]

@@ -1,0 +1,179 @@
+"""The contract of a data set: what a source promises, and the batches that come out of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dcorr_models.errors import DataError
+
+__all__ = ["DataSource", "LabelledImages", "Splits", "collate_batch"]
+
+
+class LabelledImages(Dataset[dict[str, Tensor]]):
+    """Images kept as bytes in memory, handed out as floats, whole batches at a time.
+
+    The images stay uint8, a quarter of their size as floats, and become floats batch by batch:
+    `byte / 255 * (high - low) + low`. PyTorch's `DataLoader` asks a data set that has
+    `__getitems__` for a whole batch in one call; with `collate_fn=collate_batch` nothing loops
+    over samples in Python. A data set that draws its images at access time overrides
+    `__getitems__` alone: the single sample is a batch of one.
+
+    Args:
+        images: uint8 tensor of shape (N, C, H, W); a tensor over a memory map serves as well.
+        labels: int64 of shape (N,), a class each, or float32 of shape (N, A), the attributes.
+        value_range: Lowest and highest value of the float images.
+
+    Raises:
+        TypeError: If `images` is not uint8, or `labels` neither int64 nor float32.
+        ValueError: If the shapes do not fit each other, or `value_range` is empty.
+
+    Example:
+        >>> images = torch.full((3, 1, 2, 2), 255, dtype=torch.uint8)
+        >>> data = LabelledImages(images, torch.tensor([4, 5, 6]))
+        >>> batch = data.__getitems__([2, 0])
+        >>> batch["image"].shape, batch["label"].tolist(), batch["index"].tolist()
+        (torch.Size([2, 1, 2, 2]), [6, 4], [2, 0])
+        >>> data[1]["image"].max().item(), data[1]["label"].item()
+        (1.0, 5)
+    """
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, *, value_range: tuple[float, float] = (0.0, 1.0)
+    ) -> None:
+        _check_images_and_labels(images, labels)
+        low, high = value_range
+        if not low < high:
+            raise ValueError(f"value_range needs low < high, got {value_range}")
+        self.images = images
+        self.labels = labels
+        self.value_range = (float(low), float(high))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample: `image` float32 (C, H, W), `label`, and `index` as an int64 scalar."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is outside a data set of {len(self)} images")
+        batch = self.__getitems__([index % len(self)])
+        return {key: rows[0] for key, rows in batch.items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """A batch in the order of `indices`: `image` (B, C, H, W), `label` and `index` (B,)."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        return {
+            "image": self._to_float(self.images[index]),
+            "label": self.labels[index],
+            "index": index,
+        }
+
+    def tensors(self, limit: int | None = None) -> tuple[Tensor, Tensor]:
+        """The whole split at once, for metrics and pictures.
+
+        Args:
+            limit: How many images to take, from the first on; all of them by default.
+
+        Returns:
+            The float32 images (N, C, H, W) in `value_range`, and their labels.
+
+        Raises:
+            ValueError: If `limit` is negative.
+        """
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must not be negative, got {limit}")
+        count = len(self) if limit is None else min(limit, len(self))
+        batch = self.__getitems__(range(count))
+        return batch["image"], batch["label"]
+
+    def _to_float(self, images: Tensor) -> Tensor:
+        low, high = self.value_range
+        floats = images.to(torch.float32).div_(255.0)
+        return floats if (low, high) == (0.0, 1.0) else floats.mul_(high - low).add_(low)
+
+
+class Splits(NamedTuple):
+    """The three disjoint parts of a data set."""
+
+    train: LabelledImages
+    valid: LabelledImages
+    test: LabelledImages
+
+
+class DataSource(ABC):
+    """Where images and labels come from; one subclass a data set.
+
+    The constructor's typed and documented arguments are the configuration and the command line.
+    Constructing reads nothing from disk; `splits` does, and raises `DataError` where it cannot.
+    """
+
+    name: ClassVar[str]
+    """What reports call the data set."""
+    image_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    label_names: tuple[str, ...]
+    """A name for each class, or for each attribute."""
+    multilabel: bool = False
+    """False: one class an image, int64 (N,). True: attributes, float32 (N, A)."""
+    value_range: tuple[float, float] = (0.0, 1.0)
+    """Lowest and highest value of the float images."""
+
+    @abstractmethod
+    def splits(self) -> Splits:
+        """Read the data and return its parts, always the same ones for the same arguments."""
+
+    def prepare(self, *, mirror: str | None = None, say: Callable[[str], None] = print) -> None:
+        """Download what can be downloaded; this default says that there is nothing to do.
+
+        Args:
+            mirror: Address of the folder to download from, in place of the public ones.
+            say: Takes each line of progress.
+
+        Raises:
+            DataError: If something cannot be fetched, or a mirror is named for nothing.
+        """
+        if mirror is not None:
+            raise DataError(f"{self.name} downloads nothing; leave the mirror {mirror} out")
+        say(f"{self.name}: nothing to download")
+
+
+def collate_batch(batch: dict[str, Tensor] | list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The `collate_fn` for these data sets: a batch that is one already passes through.
+
+    Args:
+        batch: What `__getitems__` returned, or a list of single samples, which are stacked.
+
+    Returns:
+        The batch, one tensor a key.
+
+    Example:
+        >>> collate_batch([{"label": torch.tensor(1)}, {"label": torch.tensor(2)}])
+        {'label': tensor([1, 2])}
+    """
+    if isinstance(batch, dict):
+        return batch
+    return {key: torch.stack([sample[key] for sample in batch]) for key in batch[0]}
+
+
+def _check_images_and_labels(images: Tensor, labels: Tensor) -> None:
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images must be uint8, got {images.dtype}")
+    if images.ndim != 4:
+        raise ValueError(f"images must have shape (N, C, H, W), got {tuple(images.shape)}")
+    ranks = {torch.int64: 1, torch.float32: 2}
+    if labels.dtype not in ranks:
+        raise TypeError(f"labels must be int64 or float32, got {labels.dtype}")
+    if labels.ndim != ranks[labels.dtype]:
+        raise ValueError(
+            "labels must have shape (N,) as int64 or (N, A) as float32, "
+            f"got {tuple(labels.shape)} as {labels.dtype}"
+        )
+    if len(images) != len(labels):
+        raise ValueError(
+            f"images and labels need the same length, got {len(images)} and {len(labels)}"
+        )
