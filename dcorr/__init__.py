@@ -1,6 +1,7 @@
 """Differentiable dependence losses for PyTorch."""
 
 from dcorr.cross_covariance import XCovLoss, xcov
+from dcorr.distance_covariance import DCov2Loss, dcor, dcor2, dcov2
 from dcorr.schedules import (
     Scheduled,
     cosine_ramp,
@@ -10,9 +11,13 @@ from dcorr.schedules import (
 )
 
 __all__ = [
+    "DCov2Loss",
     "Scheduled",
     "XCovLoss",
     "cosine_ramp",
+    "dcor",
+    "dcor2",
+    "dcov2",
     "linear_ramp",
     "piecewise_constant",
     "step_decay",
