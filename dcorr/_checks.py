@@ -167,3 +167,15 @@ def compute_dtype(t: Tensor) -> torch.dtype:
 def result_dtype(t: Tensor) -> torch.dtype:
     """Return the dtype of a result: the caller's, but never half precision under autocast."""
     return compute_dtype(t) if autocasts(t) else t.dtype
+
+
+def check_generator(generator: object, device: torch.device | None = None) -> None:
+    """Refuse what is no generator, or cannot draw on ``device``; ``None`` is torch's own."""
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    if device is not None and generator.device.type != device.type:
+        raise ValueError(
+            f"generator must be on the device of the samples, {device}, got {generator.device}"
+        )

@@ -7,7 +7,6 @@ the settings with :func:`functools.partial` to get a function of the step alone;
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
@@ -80,7 +79,7 @@ def cosine_ramp(step: int, *, length: int, start: float = 0.0, end: float = 1.0)
     .. math:: \lambda(t) = e + (s - e)\,\tfrac{1}{2} (1 + \cos(\pi \min(t, S) / S))
 
     with :math:`s` the start, :math:`e` the end and :math:`S` the length: flat at both ends and
-    steepest in the middle. With ``start > end`` it is the usual cosine annealing of a learning rate.
+    steepest in the middle. With ``start > end`` it is cosine annealing, as of a learning rate.
 
     Args:
         step: the step :math:`t \ge 0`.
@@ -228,7 +227,7 @@ def _milestones_passed(step: int, milestones: Sequence[int]) -> int:
         check_integer(f"milestones[{i}]", milestone, low=0)
         if i and milestone <= milestones[i - 1]:
             raise ValueError(f"milestones must increase, got {list(milestones)}")
-    return bisect_right(milestones, step)
+    return sum(1 for milestone in milestones if milestone <= step)
 
 
 def _described(thing: object) -> str:
