@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dcorr_models.errors import DataError
+from dcorr_models.settings import Configurable
 
 __all__ = ["DataSource", "LabelledImages", "Splits", "collate_batch"]
 
@@ -105,7 +106,7 @@ class Splits(NamedTuple):
     test: LabelledImages
 
 
-class DataSource(ABC):
+class DataSource(Configurable, ABC):
     """Where images and labels come from; one subclass a data set.
 
     The constructor's typed and documented arguments are the configuration and the command line.

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dcorr_models.data.base import collate_batch
 from dcorr_models.training.checkpoint import load_checkpoint, restore_networks, save_checkpoint
 from dcorr_models.training.logs import (
     CsvLog,
@@ -69,7 +70,7 @@ def fit(
 
     Args:
         stage: what to train; its networks are changed in place.
-        dataset: the training split. Its `collate` (or torch's default) makes the batches.
+        dataset: the training split; its `__getitems__` makes whole batches, see `LabelledImages`.
         fabric: launched Fabric object: device, precision and processes.
         folder: the run's folder; `checkpoints/<stage>.ckpt` and `log.csv` are written there.
         seed: orders the samples and seeds dropout and noise, per stage and process.
@@ -166,7 +167,7 @@ def _loader(
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=sampler,
-        collate_fn=getattr(dataset, "collate", None),
+        collate_fn=collate_batch,
         num_workers=workers,
         # Its own generator: torch's loader otherwise draws from the global state at every start.
         generator=torch.Generator().manual_seed(_mix(seed, stage.name, fabric.global_rank)),

@@ -1,0 +1,312 @@
+"""`python -m dcorr_models prepare | train | evaluate | edit | report`, also `dcorr-models`.
+
+The constructors of methods and data sets are the options and their docstrings the help. A mistake
+of the caller is one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import jsonargparse
+from jsonargparse import ArgumentParser, Namespace
+
+from dcorr_models.data import DataSource
+from dcorr_models.errors import UserError
+from dcorr_models.methods import Method
+from dcorr_models.run_folder import RunFolder
+from dcorr_models.training.fit import LoopSettings
+
+__all__ = ["main"]
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class HelpFormatter(jsonargparse.DefaultHelpFormatter):
+    """Leaves out the list of known subclasses: for `nn.Module` it fills pages."""
+
+    def _expand_help(self, action: Any) -> str:
+        text: str = super()._expand_help(action)
+        return re.sub(r",\s*known subclasses:[^)]*", "", text)
+
+
+class Parser(ArgumentParser):
+    """Errors in one line, without the usage text, with exit code 2."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", HelpFormatter)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        raise UserError(_one_line(message))
+
+
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The main parser and, by name, those of the commands."""
+    parser = Parser(prog="dcorr-models", description=(__doc__ or "").split("\n", 1)[0])
+    commands = {
+        "prepare": _prepare_parser(),
+        "train": _train_parser(),
+        "evaluate": _run_parser("Measure a finished run on held-out data."),
+        "edit": _edit_parser(),
+        "report": _run_parser("Write a run's report.html: curves, pictures, metrics, settings."),
+    }
+    commands["evaluate"].add_argument("--seed", type=int, default=0, help="of the probes")
+    subcommands = parser.add_subcommands(dest="command")
+    helps = {
+        "prepare": "download a data set, with checksums",
+        "train": "train a method into a run folder",
+        "evaluate": "measure a finished run",
+        "edit": "edit images with a finished run",
+        "report": "write report.html of a finished run",
+    }
+    for name, command in commands.items():
+        subcommands.add_subcommand(name, command, help=helps[name])
+    return parser, commands
+
+
+def _prepare_parser() -> Parser:
+    parser = Parser(description="Download a data set where it can be downloaded, with checksums.")
+    parser.add_subclass_arguments(DataSource, "data", required=True, help="the data set")
+    parser.add_argument("--mirror", type=str | None, default=None, help="download from this address")
+    return parser
+
+
+def _train_parser() -> Parser:
+    parser = Parser(description="Train a method on a data set into a run folder.")
+    parser.add_argument(
+        "--config", action="config", help="YAML file, or the name of one of the packaged ones"
+    )
+    parser.add_argument("--run", type=str, required=True, help="folder of the run")
+    parser.add_subclass_arguments(Method, "method", required=True, help="the method")
+    parser.add_subclass_arguments(DataSource, "data", required=True, help="the data set")
+    parser.add_argument("--seed", type=int, default=1, help="of weights, order, dropout and noise")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in that folder, or begin it"
+    )
+    parser.add_class_arguments(LoopSettings, "loop")
+    parser.add_argument("--accelerator", type=str, default="auto", help="cpu, cuda, mps or auto")
+    parser.add_argument("--devices", type=int, default=1, help="processes, one a device")
+    parser.add_argument(
+        "--precision",
+        type=Literal["32-true", "bf16-mixed", "64-true"],
+        default="32-true",
+        help="as Lightning Fabric names them; 16-mixed needs a loss scale, which steps with several"
+        " players have no single one of",
+    )
+    return parser
+
+
+def _run_parser(description: str) -> Parser:
+    parser = Parser(description=description)
+    parser.add_argument("run", type=str, help="folder of the run")
+    return parser
+
+
+def _edit_parser() -> Parser:
+    parser = _run_parser("Edit images with a finished run (CDNet's Case 1: another class).")
+    parser.add_argument("--target", type=str | None, default=None, help="class; all if left out")
+    parser.add_argument("--images", type=list[str], default=[], help="your own image files")
+    parser.add_argument(
+        "--indices", type=list[int], default=[0, 1, 2, 3, 4, 5, 6, 7], help="test images, if no files"
+    )
+    parser.add_argument("--invert", action="store_true", help="your files are dark on white")
+    parser.add_argument("--out", type=str | None, default=None, help="folder; default RUN/edited")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: the words after the program's name; `sys.argv` by default.
+
+    Returns:
+        0; 2 after a mistake of the caller, 130 after an interrupt.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        parser, commands = build_parser()
+        options = parser.parse_args(_packaged_configs(words))
+        name = options.command
+        if name is None:
+            parser.print_help()
+            return 0
+        COMMANDS[name](options[name], commands[name])
+    except UserError as error:
+        print(f"dcorr-models: error: {_one_line(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\ndcorr-models: stopped; a training goes on from its last checkpoint with --resume",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def _prepare(options: Namespace, parser: Parser) -> None:
+    data = parser.instantiate(options).data
+    data.prepare(mirror=options.mirror)
+
+
+def _train(options: Namespace, parser: Parser) -> None:
+    from lightning_fabric import Fabric
+
+    from dcorr_models.experiment import train
+    from dcorr_models.training.random_state import seed_everything
+
+    folder = RunFolder(options.run)
+    # The cheap refusals first: before any network is made.
+    if folder.exists and not options.resume:
+        folder.begin({}, resume=False)
+    seed_everything(options.seed)
+    try:
+        fabric = Fabric(
+            accelerator=options.accelerator, devices=options.devices, precision=options.precision
+        )
+        objects = parser.instantiate(options)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(str(error)) from error
+    train(
+        objects.method,
+        objects.data,
+        options.run,
+        seed=options.seed,
+        resume=options.resume,
+        loop=objects.loop,
+        fabric=fabric,
+    )
+    if fabric.is_global_zero:
+        print(f"trained: {folder.weights}")
+
+
+def _evaluate(options: Namespace, parser: Parser) -> None:
+    from dcorr_models.evaluation import evaluate
+
+    folder, method, data = load_run(options.run)
+    result = evaluate(method, data.splits(), seed=options.seed)
+    folder.write_json(folder.evaluation, result)
+    for line in _flat_lines(result):
+        print(line)
+    print(f"written: {folder.evaluation}")
+
+
+def _edit(options: Namespace, parser: Parser) -> None:
+    from dcorr_models.editing import edit_files
+
+    folder, method, data = load_run(options.run)
+    written = edit_files(
+        method,
+        data,
+        Path(options.out or folder.path / "edited"),
+        target=options.target,
+        images=options.images,
+        indices=options.indices,
+        invert=options.invert,
+    )
+    print(f"written: {written}")
+
+
+def _report(options: Namespace, parser: Parser) -> None:
+    from dcorr_models.report import build_report
+
+    folder, method, data = load_run(options.run)
+    print(f"written: {build_report(folder, method, data.splits())}")
+
+
+COMMANDS: dict[str, Callable[[Namespace, Parser], None]] = {
+    "prepare": _prepare,
+    "train": _train,
+    "evaluate": _evaluate,
+    "edit": _edit,
+    "report": _report,
+}
+
+
+def load_run(run: str | os.PathLike[str]) -> tuple[RunFolder, Method, DataSource]:
+    """The folder, the trained method in eval mode, and the data source of a finished run.
+
+    Raises:
+        UserError: no run there, an unfinished one, or files that do not fit each other.
+    """
+    from dcorr_models.experiment import load_weights
+
+    folder = RunFolder(os.fspath(run))
+    config = folder.read_config()
+    parser = Parser()
+    parser.add_subclass_arguments(Method, "method", required=True)
+    parser.add_subclass_arguments(DataSource, "data", required=True)
+    try:
+        options = parser.parse_object({"method": config["method"], "data": config["data"]})
+        objects = parser.instantiate(options)
+    except UserError as error:
+        raise UserError(f"{folder.config}: {error}") from error
+    load_weights(objects.method, folder)
+    return folder, objects.method.eval(), objects.data
+
+
+def _packaged_configs(words: list[str]) -> list[str]:
+    """`--config cdnet_digits` names a packaged file where no such file lies in this folder."""
+    result = []
+    for position, word in enumerate(words):
+        given, prefix = word, ""
+        if word.startswith("--config="):
+            prefix, given = "--config=", word.removeprefix("--config=")
+        elif position == 0 or words[position - 1] != "--config":
+            result.append(word)
+            continue
+        packaged = CONFIGS / (given if given.endswith(".yaml") else f"{given}.yaml")
+        if not Path(given).exists():
+            if not packaged.exists():
+                names = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+                raise UserError(
+                    f"no config {given!r}: neither a file nor one of the packaged ones "
+                    f"({', '.join(names)})"
+                )
+            given = str(packaged)
+        result.append(prefix + given)
+    return result
+
+
+def _flat_lines(content: dict[str, Any], prefix: str = "") -> list[str]:
+    lines: list[str] = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            lines += _flat_lines(value, f"{prefix}{key}.")
+        elif isinstance(value, float):
+            lines.append(f"{prefix}{key}: {value:.4f}")
+        elif not isinstance(value, list):
+            lines.append(f"{prefix}{key}: {value}")
+    return lines
+
+
+def _one_line(message: str) -> str:
+    """jsonargparse explains over many lines; the cause is enough."""
+    text = " ".join(message.split())
+    wrong = re.search(r"Problem with given class_path '([\w.]+)': .*?Option '([\w.]+)' is not accepted", text)
+    if wrong:
+        owner, option = wrong.groups()
+        return f"{owner} has no option {option!r}{_nearest(owner, option)}"
+    missing = re.search(r"Parser key \"(\w+)\".*?Expected a dot import path string: (\S+)", text)
+    if missing:
+        return f"--{missing[1]} {missing[2]}: no such class; give its name or its import path"
+    return text
+
+
+def _nearest(owner: str, option: str) -> str:
+    import inspect
+
+    module, _, name = owner.rpartition(".")
+    try:
+        names = list(inspect.signature(getattr(sys.modules[module], name)).parameters)
+    except (KeyError, AttributeError, ValueError):
+        return ""
+    close = difflib.get_close_matches(option, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(names)}"

@@ -1,0 +1,120 @@
+"""Which metrics a trained method is measured by, on held-out data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcorr_models import editing
+from dcorr_models.data.base import LabelledImages, Splits
+from dcorr_models.methods.base import Codes, Method
+
+__all__ = ["encode_split", "evaluate"]
+
+
+def evaluate(method: Method, splits: Splits, *, seed: int = 0) -> dict[str, Any]:
+    """Reconstruction, leakage and editing on the test split.
+
+    Args:
+        method: a trained method with mutually exclusive classes.
+        splits: probes and the independent classifier learn on `train`; everything is measured
+            on `test`.
+        seed: of probes and classifier. torch's own random state is left as it was.
+
+    Returns:
+        A dictionary of plain numbers, the content of `evaluation.json`: `reconstruction`
+        (`metrics.image_quality`), `leakage` (`metrics.leakage`), `editing`
+        (`metrics.recognition`: Case 1 edits of every test image to every other class), the
+        accuracy of the method's own soft target, and the seconds that it took.
+    """
+    from dcorr_models.metrics import image_quality, leakage, recognition
+
+    began = time.monotonic()
+    with _eval_mode(method):
+        train_codes, _, train_labels = encode_split(method, splits.train)
+        codes, images, labels = encode_split(method, splits.test)
+        reconstructions = _decode(method, codes)
+        result: dict[str, Any] = {
+            "format": 1,
+            "split": "test",
+            "num_images": len(images),
+            "reconstruction": image_quality.image_quality(
+                images, reconstructions, value_range=splits.test.value_range
+            ),
+            "leakage": leakage.leakage(
+                train_codes.residual,
+                train_labels,
+                codes.residual,
+                labels,
+                label_codes=codes.label,
+                seed=seed,
+            ),
+            "soft_target": {
+                "accuracy": (codes.label.argmax(dim=1) == labels).float().mean().item()
+            },
+        }
+        classifier = recognition.train_classifier(splits.train, seed=seed)
+        result["editing"] = _editing(method, classifier, codes, images, labels)
+    result["seconds"] = round(time.monotonic() - began, 1)
+    return result
+
+
+@torch.no_grad()
+def encode_split(
+    method: Method, split: LabelledImages, *, batch_size: int = 500
+) -> tuple[Codes, Tensor, Tensor]:
+    """Codes, images and labels of a whole split on the CPU, in its order."""
+    device = next(method.parameters()).device
+    images, labels = split.tensors()
+    parts = [method.encode(part.to(device)) for part in images.split(batch_size)]
+    codes = Codes(*(torch.cat([c.cpu() for c in column]) for column in zip(*parts, strict=True)))
+    return codes, images, labels
+
+
+@torch.no_grad()
+def _decode(method: Method, codes: Codes, *, batch_size: int = 500) -> Tensor:
+    device = next(method.parameters()).device
+    parts = zip(codes.label.split(batch_size), codes.residual.split(batch_size), strict=True)
+    return torch.cat([method.decode(Codes(y.to(device), z.to(device))).cpu() for y, z in parts])
+
+
+def _editing(
+    method: Method, classifier: Any, codes: Codes, images: Tensor, labels: Tensor
+) -> dict[str, Any]:
+    """Every test image edited to every class but its own, judged by the classifier."""
+    from dcorr_models.metrics import recognition
+
+    per_class, hits, edits = [], 0.0, 0
+    for target in range(method.num_labels):
+        others = labels != target
+        count = int(others.sum())
+        swapped = editing.swap_class(codes.label[others], target)
+        edited = _decode(method, Codes(swapped, codes.residual[others]))
+        rate = recognition.recognition_rate(
+            classifier, edited, torch.full((count,), target, dtype=torch.int64)
+        )
+        per_class.append(rate)
+        hits, edits = hits + rate * count, edits + count
+    accuracy = recognition.recognition_rate(classifier, images, labels)
+    return {
+        "recognised": hits / edits,
+        "per_class": per_class,
+        "num_edits": edits,
+        "classifier_accuracy": accuracy,
+    }
+
+
+@contextmanager
+def _eval_mode(method: Method) -> Iterator[None]:
+    training = {m: m.training for m in method.modules()}
+    method.eval()
+    try:
+        yield
+    finally:
+        for module, flag in training.items():
+            module.training = flag
