@@ -1,0 +1,5 @@
+"""Metrics: one file each, tensors in, numbers that serialise to JSON out; none knows a method.
+
+`image_quality` reconstructions, `leakage` of the class into a code, `recognition` of edited images.
+Importing a file is cheap: scikit-learn and torchmetrics come in when a metric that needs them runs.
+"""
