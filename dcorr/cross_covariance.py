@@ -101,7 +101,7 @@ class XCovLoss(nn.Module):
         0.0889
     """
 
-    def __init__(self, *, check_finite: bool = False, reduction: str = "mean") -> None:
+    def __init__(self, *, reduction: str = "mean", check_finite: bool = False) -> None:
         super().__init__()
         check_flag("check_finite", check_finite)
         check_reduction(reduction)
@@ -115,7 +115,7 @@ class XCovLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the settings when the module is printed."""
-        return f"check_finite={self.check_finite}, reduction={self.reduction!r}"
+        return f"reduction={self.reduction!r}, check_finite={self.check_finite}"
 
 
 def _normalised(weights: Tensor | None, n: int, *, like: Tensor) -> Tensor:
