@@ -119,8 +119,11 @@ def _moments(
     if check_finite:
         _checks.check_finite_values(x=x, y=y, weights=weights)
     dtype = _checks.result_dtype(x)
-    with torch.autocast(x.device.type, enabled=False):
-        moments = pair_moments(x, y, exponent=exponent, weights=weights, method=method)
+    work = _checks.compute_dtype(x)
+    x, y = (t.to(work).expand(*batch, *t.shape[-2:]) for t in (x, y))
+    if weights is not None:
+        weights = weights.to(work).expand(*batch, n)
+    moments = pair_moments(x, y, exponent=exponent, weights=weights, method=method)
     return moments, n, dtype
 
 

@@ -1,49 +1,118 @@
-"""Sums over all pairs of samples: one differentiable operator, several backends."""
+"""Sums over all pairs of samples: one differentiable operator, several backends.
+
+Every statistic of the distance covariance family is a small formula on :class:`PairMoments`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from dcorr import _checks
-from dcorr.pairwise import reference
+from dcorr.pairwise import operator
 
-METHODS = ("auto", "dense")
+# Up to this many samples the n by n matrices are kept; above, blocks are computed twice instead.
+DENSE_SAMPLES = 1024
+
+
+class Problem(NamedTuple):
+    """What the choice of a backend may look at: shapes and settings, never values."""
+
+    n: int
+    p: int
+    q: int
+    exponent: float
+    weighted: bool
+    device: str
+
+
+# One line a backend, in the order in which `auto` tries them: its name, when it can run (an empty
+# string, or the reason why not), and when `auto` takes it.
+TABLE: dict[str, tuple[Callable[[Problem], str], Callable[[Problem], bool]]] = {
+    "dense": (lambda problem: "", lambda problem: problem.n <= DENSE_SAMPLES),
+    "tiled": (lambda problem: "", lambda problem: True),
+}
 
 
 class PairMoments(NamedTuple):
-    r"""Weighted means over pairs of the doubly centred distances ``A`` and ``B`` of two samples.
+    r"""Means over all pairs of two samples' distances, doubly centred: ``A`` and ``B``.
 
-    ``ab``, ``aa``, ``bb`` have shape ``batch``, the row means of the distances ``(*batch, n)``.
+    With weights :math:`w` of sum 1, or :math:`1/n`; ``aa`` and ``bb`` are ``None`` if not asked for.
     """
 
     ab: Tensor
-    aa: Tensor
-    bb: Tensor
+    r""":math:`w^T (A \circ B) w`, shape ``batch``."""
+    aa: Tensor | None
+    r""":math:`w^T (A \circ A) w`."""
+    bb: Tensor | None
+    r""":math:`w^T (B \circ B) w`."""
     a_rows: Tensor
+    """Row means of the first sample's distances, not centred, ``(*batch, n)``."""
     b_rows: Tensor
+    """Row means of the second sample's distances."""
 
 
 def pair_moments(
     x: Tensor,
-    y: Tensor,
+    y: Tensor | None = None,
     *,
     exponent: float = 1.0,
     weights: Tensor | None = None,
     method: str = "auto",
+    variances: bool = True,
 ) -> PairMoments:
-    """Return the pair moments of two samples ``(*batch, n, p)`` and ``(*batch, n, q)``."""
-    _checks.check_choice("method", method, METHODS)
-    x, y = x.double(), y.double()
-    weights = None if weights is None else weights.double()
-    a, b = (_distances(t, exponent) for t in (x, y))
-    return PairMoments(*reference.moments_of_distances(a, b, weights))
+    r"""Return the pair moments of two samples, or of one with itself.
+
+    With :math:`a_{ij} = |x_i - x_j|^\alpha`, :math:`r = a w` and
+    :math:`A_{ij} = a_{ij} - r_i - r_j + w \cdot r` (and ``B`` likewise from ``y``), the moments are
+    :math:`w^T (A \circ B) w`, :math:`w^T (A \circ A) w`, :math:`w^T (B \circ B) w` and the row
+    means ``r``.
+
+    Args:
+        x: ``(*batch, n, p)``, float32 or float64.
+        y: ``(*batch, n, q)``, same dtype and batch; ``None`` stands for ``x``.
+        exponent: of the distances, in (0, 2].
+        weights: ``(*batch, n)``, non-negative with sum 1; ``None`` stands for ``1/n``.
+        method: a backend by name, or ``"auto"``.
+        variances: whether ``aa`` and ``bb`` are wanted.
+
+    Returns:
+        The moments in float64 (float32 where the device has none), so that formulas on them may
+        subtract.
+
+    Raises:
+        ValueError: for a method that does not exist or cannot run this problem.
+
+    Gradient:
+        In closed form, with respect to samples and weights, any number of times. Pairs of coincident
+        points contribute 0.
+    """
+    problem = Problem(
+        n=x.shape[-2],
+        p=x.shape[-1],
+        q=x.shape[-1] if y is None else y.shape[-1],
+        exponent=exponent,
+        weighted=weights is not None,
+        device=x.device.type,
+    )
+    name = choose(problem, method)
+    outputs = operator.pair_moments(x, y, weights, exponent, name, variances or y is None)
+    ab, aa, bb, a_rows, b_rows, _, _ = outputs
+    if y is None:
+        return PairMoments(aa, aa, aa, a_rows, a_rows)
+    return PairMoments(ab, aa if variances else None, bb if variances else None, a_rows, b_rows)
 
 
-def _distances(x: Tensor, exponent: float) -> Tensor:
-    if exponent == 1.0:
-        # Direct differences; torch gives 0 as the derivative of the distance of coincident points.
-        return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-    return reference.distances(x, exponent)
+def choose(problem: Problem, method: str) -> str:
+    """Return the backend for a problem; a named one runs it or says why it cannot."""
+    _checks.check_choice("method", method, ("auto", *TABLE))
+    if method == "auto":
+        return next(
+            name for name, (why, take) in TABLE.items() if not why(problem) and take(problem)
+        )
+    reason = TABLE[method][0](problem)
+    if reason:
+        raise ValueError(f"method {method!r} cannot run this problem: {reason}")
+    return method

@@ -1,0 +1,147 @@
+"""The gradient of the sums over pairs, in closed form, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dcorr.pairwise.centring import Block, Pair, Side, shifted, weighted_sum
+from dcorr.pairwise.sample import wide
+
+
+class Incoming(NamedTuple):
+    """Gradients of a loss with respect to moments: ``(B,)`` a product, ``(B, N)`` row means."""
+
+    products: dict[Pair, Tensor]
+    rows: list[Tensor | None]
+    row_means: list[Tensor]
+    """The row means themselves, as the forward pass returned them."""
+
+
+def pull_blocks(
+    sides: list[Side],
+    weights: Tensor | None,
+    incoming: Incoming,
+    wanted: list[bool],
+    blocks: Iterable[Block],
+) -> list[Tensor | None]:
+    """Return the gradients of the samples and of the weights, ``None`` where not wanted."""
+    pull = PairPull(sides, weights, incoming, wanted)
+    weight_pull = WeightPull(pull) if wanted[-1] else None
+    for block in blocks:
+        pull.add(block)
+        if weight_pull is not None:
+            weight_pull.add(block)
+    grads = [g if want else None for g, want in zip(pull.grads, wanted, strict=False)]
+    return [*grads, None if weight_pull is None else weight_pull.finish()]
+
+
+class PairPull:
+    r"""The gradient of the pair moments, in closed form.
+
+    With incoming gradients :math:`g_{ab}, g_{aa}` of the means of products and ``u`` of the row
+    means, both places in which each pair stands taken together,
+
+    .. math:: \partial L / \partial a_{ij} =
+        2 w_i w_j (g_{ab} B_{ij} + 2 g_{aa} A_{ij}) + u_i w_j + w_i u_j,
+
+    and :math:`\partial a_{ij} / \partial x_i = \alpha |x_i - x_j|^{\alpha - 2} (x_i - x_j)`.
+    The derivative of the centring drops out because centring is a projection.
+    """
+
+    def __init__(
+        self,
+        sides: list[Side],
+        weights: Tensor | None,
+        incoming: Incoming,
+        wanted: list[bool],
+    ) -> None:
+        self.sides = sides
+        self.weights = weights
+        self.wanted = wanted
+        self.products = {pair: g.unsqueeze(-1) for pair, g in incoming.products.items()}  # (B, 1)
+        self.rows = [
+            None if u is None else u * side.unit
+            for u, side in zip(incoming.rows, sides, strict=True)
+        ]
+        for side, row_means in zip(sides, incoming.row_means, strict=True):
+            side.shift_by(row_means / side.unit, weights)
+        self.grads = [torch.zeros_like(side.sample.x) for side in sides]
+
+    def add(self, block: Block) -> None:
+        """Add the pull of a block of pairs."""
+        matrices = shifted(self.sides, block)
+        for k, (side, d) in enumerate(zip(self.sides, block.distances, strict=True)):
+            if self.wanted[k]:
+                w = self._gradient_of_powers(k, matrices, block).mul_(side.slopes(d))
+                side.sample.pull(self.grads[k], w, d, block.rows, block.columns)
+
+    def _gradient_of_powers(self, k: int, matrices: list[Tensor], block: Block) -> Tensor:
+        rows, columns, _ = block
+        side, dtype = self.sides[k], matrices[k].dtype
+        n = side.shift.shape[-1]
+        share = 1.0 / n if self.weights is None else 1.0
+        total = torch.zeros_like(matrices[k])
+        for (i, j), g in self.products.items():
+            if k in (i, j):
+                other = j if i == k else i
+                unit = side.unit * self.sides[other].unit / side.scale  # scaled before it is narrow
+                factor = (4 if i == j else 2) * share**2 * g * unit
+                total.addcmul_(matrices[other], factor.to(dtype).unsqueeze(-1))
+        if self.weights is not None:
+            total *= self.weights[:, rows, None] * self.weights[:, None, columns]
+        u = self.rows[k]
+        if u is not None:
+            u = (u * (share / side.scale)).to(dtype)
+            if self.weights is None:
+                total += u[:, rows, None] + u[:, None, columns]
+            else:
+                total += u[:, rows, None] * self.weights[:, None, columns]
+                total += self.weights[:, rows, None] * u[:, None, columns]
+        return total
+
+
+class WeightPull:
+    r"""The gradient of the pair moments with respect to the weights.
+
+    For weights of sum 1, and up to a constant that the normalisation of weights removes,
+    :math:`\partial / \partial w_i = 2 g_{ab} \sum_j w_j A_{ij} B_{ij} + \sum_j a_{ij} u_j`.
+    """
+
+    def __init__(self, pull: PairPull) -> None:
+        assert pull.weights is not None
+        self.pull = pull
+        self.weights = pull.weights
+        self.grad = torch.zeros_like(pull.weights, dtype=wide(pull.weights))
+
+    def add(self, block: Block) -> None:
+        """Add the pull of a block of pairs."""
+        matrices = shifted(self.pull.sides, block)
+        for (k, m), g in self.pull.products.items():
+            self._add(matrices[k] * matrices[m], self._factor(k, m, g), self.weights, block)
+        for a, u in zip(matrices, self.pull.rows, strict=True):
+            if u is not None:
+                self._add(a, 1.0, u, block)
+
+    def _add(self, matrix: Tensor, factor: Tensor | float, vector: Tensor, block: Block) -> None:
+        self.grad[:, block.rows] += factor * weighted_sum(matrix, vector, block.columns)
+        if block.mirrored:
+            self.grad[:, block.columns] += factor * weighted_sum(matrix.mT, vector, block.rows)
+
+    def _factor(self, k: int, m: int, g: Tensor) -> Tensor:
+        return 2 * g * self.pull.sides[k].unit * self.pull.sides[m].unit
+
+    def finish(self) -> Tensor:
+        """Return the gradient, with what the blocks leave out: the diagonal and the shifts."""
+        grad = self.grad
+        shifts = [side.shift.to(grad.dtype) for side in self.pull.sides]
+        for (k, m), g in self.pull.products.items():
+            grad = grad + self._factor(k, m, g) * self.weights * 4 * shifts[k] * shifts[m]
+        for shift, u in zip(shifts, self.pull.rows, strict=True):
+            if u is not None:
+                total, product = (t.sum(-1, keepdim=True) for t in (u, u * shift))
+                grad = grad + shift * total + product - 2 * shift * u
+        return grad.to(self.weights.dtype)
