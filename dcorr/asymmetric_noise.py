@@ -109,8 +109,8 @@ class AsymmetricNoise(nn.Module):
         decay: weight of the penalty.
         on: what is penalised, ``"clean"`` or ``"noisy"``.
         generator: the layer's own source of noise; ``None`` is torch's own.
-        check_finite: as in :func:`asymmetric_noise`.
         reduction: ``"mean"`` or ``"sum"`` of the penalty over the batch dimensions, or ``"none"``.
+        check_finite: as in :func:`asymmetric_noise`.
 
     Example:
         >>> noise = AsymmetricNoise(decay=1.0).eval()
@@ -127,8 +127,8 @@ class AsymmetricNoise(nn.Module):
         decay: float = 1e-3,
         on: str = "clean",
         generator: torch.Generator | None = None,
-        check_finite: bool = False,
         reduction: str = "mean",
+        check_finite: bool = False,
     ) -> None:
         super().__init__()
         _check_settings(sigma, decay, on)
@@ -160,7 +160,7 @@ class AsymmetricNoise(nn.Module):
         own = "" if self.generator is None else ", own generator"
         return (
             f"sigma={self.sigma:g}, decay={self.decay:g}, on={self.on!r}, "
-            f"check_finite={self.check_finite}, reduction={self.reduction!r}{own}"
+            f"reduction={self.reduction!r}, check_finite={self.check_finite}{own}"
         )
 
 

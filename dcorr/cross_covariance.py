@@ -90,9 +90,9 @@ class XCovLoss(nn.Module):
     """Module form of :func:`xcov`: it holds the settings and has no parameters.
 
     Args:
-        check_finite: as in :func:`xcov`.
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
+        check_finite: as in :func:`xcov`.
 
     Example:
         >>> decorrelation = XCovLoss()

@@ -36,7 +36,7 @@ def constant(step: int, *, value: float = 1.0) -> float:
         0.05
     """
     check_integer("step", step, low=0)
-    check_number("value", value)
+    _check_finite("value", value)
     return float(value)
 
 
@@ -136,7 +136,7 @@ def piecewise_constant(step: int, *, milestones: Sequence[int], values: Sequence
             f"values must be one more than the {len(milestones)} milestones, got {len(values)}"
         )
     for i, value in enumerate(values):
-        check_number(f"values[{i}]", value)
+        _check_finite(f"values[{i}]", value)
     return float(values[passed])
 
 
@@ -163,8 +163,8 @@ def step_decay(step: int, *, milestones: Sequence[int], factor: float, start: fl
         >>> [step_decay(t, milestones=[10, 20], factor=0.5) for t in (0, 10, 25)]
         [1.0, 0.5, 0.25]
     """
-    check_number("factor", factor, low=0.0)
-    check_number("start", start)
+    check_number("factor", factor, low=0.0, open_high=True)
+    _check_finite("start", start)
     return float(start * factor ** _milestones_passed(step, milestones))
 
 
@@ -193,7 +193,7 @@ class Scheduled(nn.Module):
         if not callable(loss):
             raise TypeError(f"loss must be callable, got {type(loss).__name__}")
         if not callable(schedule):
-            check_number("schedule", schedule)
+            _check_finite("schedule", schedule)
         self.loss = loss
         self.schedule = schedule
 
@@ -215,9 +215,13 @@ def _fraction_done(step: int, length: int, start: float, end: float) -> float:
     """Check the arguments of a ramp and return min(t, S) / S."""
     check_integer("step", step, low=0)
     check_integer("length", length, low=0)
-    check_number("start", start)
-    check_number("end", end)
+    _check_finite("start", start)
+    _check_finite("end", end)
     return 1.0 if step >= length else step / length
+
+
+def _check_finite(name: str, value: object) -> None:
+    check_number(name, value, open_low=True, open_high=True)
 
 
 def _milestones_passed(step: int, milestones: Sequence[int]) -> int:
