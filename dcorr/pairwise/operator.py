@@ -54,8 +54,12 @@ class _PairMoments(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> OptionalTensors:
+        if all(grad is None for grad in grads):
+            # In derivatives of third order a node may be reached through kept outputs alone.
+            return (None,) * 6
         wanted = ctx.needs_input_grad[:3]
-        pulled = _PairPull.apply(*ctx.saved_tensors, *grads[:5], ctx.exponent, ctx.method, *wanted)
+        pull = _pull_op if torch.compiler.is_compiling() else _PairPull.apply
+        pulled = pull(*ctx.saved_tensors, *grads[:5], ctx.exponent, ctx.method, *wanted)
         kept = (g if want else None for g, want in zip(pulled, wanted, strict=True))
         return *kept, None, None, None
 
@@ -70,8 +74,7 @@ class _PairPull(torch.autograd.Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        run = _pull_op if torch.compiler.is_compiling() else _pull
-        return run(*args)
+        return _pull(*args)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -117,7 +120,7 @@ def _moments(
         moments = BACKENDS[method].forward(xs, w, exponent, variances)
 
     def out(t: Tensor | None) -> Tensor:
-        return x.new_empty(*batch, 0) if t is None else t.reshape(batch + t.shape[1:]).contiguous()
+        return x.new_empty((*batch, 0)) if t is None else t.reshape(batch + t.shape[1:]).contiguous()
 
     products = (moments.products.get(pair) for pair in ((0, 1), (0, 0), (1, 1)))
     ab, aa, bb = (out(product) for product in products)
@@ -165,7 +168,7 @@ def _pull(
     if y is None:
         grads.insert(1, None)
     gx, gy, gw = (
-        x.new_empty(*x.shape[:-2], 0) if g is None or t is None else g.reshape(t.shape).contiguous()
+        x.new_empty((*x.shape[:-2], 0)) if g is None or t is None else g.reshape(t.shape).contiguous()
         for g, t in zip(grads, (x, y, weights), strict=True)
     )
     return gx, gy, gw
@@ -242,7 +245,7 @@ def _(
     batch, n = x.shape[:-2], x.shape[-2]
 
     def empty(here: bool, *sizes: int, dtype: torch.dtype = x.dtype) -> Tensor:
-        return x.new_empty(*batch, *(sizes if here else (0,)), dtype=dtype)
+        return x.new_empty((*batch, *(sizes if here else (0,))), dtype=dtype)
 
     moment, two, kept = wide(x), y is not None, BACKENDS[method] is dense
     return (
