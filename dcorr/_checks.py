@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Real
 
 import torch
@@ -156,7 +157,16 @@ def check_finite_values(**tensors: Tensor | None) -> None:
 
 def autocasts(t: Tensor) -> bool:
     """Tell whether autocast is on for the device of ``t``."""
-    return torch.is_autocast_enabled(t.device.type)
+    kind = t.device.type  # the meta device has no autocast, and asking for it is an error
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def without_autocast(t: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which products on the device of ``t`` keep their dtype."""
+    kind = t.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def compute_dtype(t: Tensor) -> torch.dtype:

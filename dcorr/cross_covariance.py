@@ -15,6 +15,7 @@ from dcorr._checks import (
     check_same_samples,
     check_weights,
     compute_dtype,
+    without_autocast,
 )
 from dcorr._reduction import check_reduction, reduce_batch
 
@@ -79,7 +80,7 @@ def xcov(
         check_finite_values(x=x, y=y, weights=weights)
     wide = torch.promote_types(compute_dtype(x), compute_dtype(y))
     narrow = wide if autocasts(x) else x.dtype
-    with torch.autocast(x.device.type, enabled=False):  # it would multiply in half precision
+    with without_autocast(x):  # it would multiply in half precision
         w = _normalised(weights, x.shape[-2], like=x.to(wide))
         x, y = _centred(x.to(wide), w), _centred(y.to(wide), w)
         form = _feature_form if _feature_form_is_cheaper(x, y) else _sample_form

@@ -102,6 +102,12 @@ def test_batch_is_a_loop_over_problems(batch: tuple[int, ...]) -> None:
         assert_close(penalty[index], asymmetric_noise(z[index])[1])
 
 
+def test_shapes_on_the_meta_device() -> None:
+    code, penalty = asymmetric_noise(torch.empty(4, 5, 2, device="meta"))
+    assert code.shape == (4, 5, 2)
+    assert penalty.shape == (4,)
+
+
 def test_a_vector_is_a_column() -> None:
     z = draw(9)
     code, penalty = asymmetric_noise(z, generator=seeded())

@@ -145,6 +145,11 @@ def test_batch_dimensions_broadcast() -> None:
     assert_close(values[2, 1], xcov(x[2, 0], y[1], weights=weights))
 
 
+def test_shapes_on_the_meta_device() -> None:
+    x, y = torch.empty(4, 5, 2, device="meta"), torch.empty(5, 3, device="meta")
+    assert xcov(x, y).shape == (4,)
+
+
 def test_vectors_are_columns() -> None:
     x, y = draw(9), draw(9, seed=1)
     assert_close(xcov(x, y), xcov(x[:, None], y[:, None]))
