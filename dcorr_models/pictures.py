@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dcorr_models.errors import UserError
 
-__all__ = ["data_uri", "grid", "png_bytes", "read_image_file", "to_bytes"]
+__all__ = ["Rows", "data_uri", "grid", "png_bytes", "read_image_file", "to_bytes"]
 
 Bytes = npt.NDArray[np.uint8]
 Rows = Tensor | Sequence[Tensor] | Sequence[Sequence[Tensor]]

@@ -1,0 +1,266 @@
+"""The report of a run: one HTML file that needs no other file, no network and no script."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from dcorr_models.data.base import Splits
+from dcorr_models.errors import RunError
+from dcorr_models.methods.base import Method
+from dcorr_models.report.curves import Curve, chart, curves_of, training_seconds
+from dcorr_models.report.markup import details, duration, number, table, text
+from dcorr_models.report.measures import headlines, measure_tables
+from dcorr_models.report.pictures import reconstructions, style_grid
+from dcorr_models.run_folder import RunFolder
+from dcorr_models.training.logs import read_log
+
+__all__ = ["SECTIONS", "Run", "build_report"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the sections draw from."""
+
+    folder: RunFolder
+    method: Method
+    splits: Splits
+    config: Mapping[str, Any]
+    evaluation: Mapping[str, Any] | None  # None: not evaluated yet
+    log: Sequence[Mapping[str, Any]]
+    label_names: Sequence[str]
+    data_name: str
+
+    @property
+    def method_name(self) -> str:
+        """The method's class."""
+        return type(self.method).__name__
+
+
+def build_report(
+    folder: RunFolder,
+    method: Method,
+    splits: Splits,
+    *,
+    data_name: str | None = None,
+    label_names: Sequence[str] | None = None,
+) -> Path:
+    """Writes `report.html` of a trained run, whole or not at all.
+
+    Args:
+        folder: the run; its settings, log, evaluation and versions are read. Log, evaluation and
+            versions may be missing: the report then says so.
+        method: the trained method; its training flags stay as they are.
+        splits: pictures show images of `test`.
+        data_name: what the data set is called; by default the name of its class.
+        label_names: names of the classes or attributes; by default numbers.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        RunError: no run, one without trained weights, a file of it that cannot be read, or a
+            report that cannot be written.
+    """
+    config = folder.read_config()
+    if not folder.finished:
+        raise RunError(
+            f"{folder.path} has no trained weights to report on: "
+            "let the training end first (`dcorr-models train` with --resume)"
+        )
+    run = Run(
+        folder,
+        method,
+        splits,
+        config,
+        _read_json(folder.evaluation) if folder.evaluation.exists() else None,
+        _read_log(folder.log),
+        list(label_names or map(str, range(method.num_labels))),
+        data_name or _class_name(config["data"]),
+    )
+    page = _page(run)
+    temporary = folder.report.with_name(folder.report.name + ".tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(folder.report)
+    except OSError as error:
+        raise RunError(f"{folder.report} cannot be written: {error.strerror}") from error
+    return folder.report
+
+
+def _page(run: Run) -> str:
+    # Sections are HTML already; only their titles are text.
+    parts = [
+        f"<section><h2>{text(title)}</h2>{body}</section>" if title else body
+        for title, section in SECTIONS
+        if (body := section(run))
+    ]
+    template = Template(files("dcorr_models.report").joinpath("page.html").read_text("utf-8"))
+    return template.substitute(
+        title=text(f"{run.method_name} on {run.data_name}"),
+        lead=_lead(run),
+        body="\n".join(parts),
+        footer=f"Written by <code>dcorr-models report</code> for {text(run.folder.path.name)}.",
+    )
+
+
+def _lead(run: Run) -> str:
+    """One line: seed, time and sizes."""
+    parts = [f"Seed {text(run.config['seed'])}"]
+    seconds = training_seconds(run.log)
+    if seconds:
+        stages = ", ".join(f"{text(stage)} {duration(s)}" for stage, s in seconds.items())
+        several = f" ({stages})" if len(seconds) > 1 else ""
+        parts.append(f"trained in {duration(sum(seconds.values()))}{several}")
+    parts.append(
+        f"{number(len(run.splits.train))} training and {len(run.splits.test):,} test images"
+    )
+    return " · ".join(parts)
+
+
+def _summary(run: Run) -> str:
+    if run.evaluation is None:
+        command = f"dcorr-models evaluate {run.folder.path}"
+        return (
+            f'<p class="note">Not evaluated yet: run <code>{text(command)}</code>, '
+            "then write the report again.</p>"
+        )
+    return headlines(run.evaluation)
+
+
+def _styles(run: Run) -> str:
+    return style_grid(run.method, run.splits.test, run.label_names)
+
+
+def _reconstructions(run: Run) -> str:
+    return reconstructions(run.method, run.splits.test, run.label_names)
+
+
+def _metrics(run: Run) -> str:
+    return measure_tables(run.evaluation, run.label_names) if run.evaluation else ""
+
+
+def _curves(run: Run) -> str:
+    if not run.log:
+        return f'<p class="note">The log of the training, {run.folder.log.name}, is empty.</p>'
+    seconds = training_seconds(run.log)
+    last_steps = {row["stage"]: row["step"] for row in run.log}
+    parts = []
+    for stage, curves in curves_of(run.log).items():
+        parts.append(
+            f"<h3>{text(stage)}</h3><p class='soft'>{number(last_steps[stage])} updates in "
+            f"{duration(seconds[stage])}. Each point is the mean since the one before; "
+            "the last value stands on the right.</p>"
+        )
+        parts.append(f'<div class="panels">{"".join(map(_panel, curves))}</div>')
+        constant = [f"{text(c.title)} {number(c.values[0])}" for c in curves if c.constant]
+        if constant:
+            parts.append(f'<p class="soft">The same throughout: {"; ".join(constant)}.</p>')
+    return "".join(parts)
+
+
+def _panel(curve: Curve) -> str:
+    if curve.constant:
+        return ""
+    return (
+        f"<figure><figcaption>{text(curve.title)}<span>{curve.values[-1]:.3g}</span></figcaption>"
+        f"{chart(curve)}</figure>"
+    )
+
+
+def _settings(run: Run) -> str:
+    defaults = {
+        f"method.{name}": parameter.default
+        for name, parameter in inspect.signature(type(run.method).__init__).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    rows, changed = [], 0
+    for key, value in _flat(run.config):
+        default = defaults.get(key, value)
+        differs = _plain(default) != _plain(value)
+        changed += differs
+        rows.append(
+            (text(key), text(_plain(value)), f"default {text(_plain(default))}" if differs else "")
+        )
+    return (
+        "<p>Everything that decides the result. The same run again: <code>dcorr-models train "
+        f"--config {text(run.folder.config)} --run NEW-FOLDER</code></p>"
+        + details(
+            f"{len(rows)} settings, {changed} of the method's other than its defaults",
+            table(("setting", "value", ""), rows, kind="settings"),
+        )
+    )
+
+
+def _versions(run: Run) -> str:
+    if not run.folder.versions.exists():
+        return '<p class="note">The versions were not recorded.</p>'
+    content = _read_json(run.folder.versions)
+    rows = [(text(key), text(number(value))) for key, value in content.items()]
+    return details(f"{len(rows)} entries", table(("what", "version"), rows, kind="settings"))
+
+
+# Title and content, in the order of the page. A section without content is left out.
+SECTIONS: list[tuple[str, Callable[[Run], str]]] = [
+    ("", _summary),
+    ("Every class in the style of an image", _styles),
+    ("Reconstructions", _reconstructions),
+    ("Measurements", _metrics),
+    ("Training", _curves),
+    ("Settings", _settings),
+    ("Versions", _versions),
+]
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} cannot be read: it holds no table of names and values")
+    return content
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        return read_log(path)
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path} is not the log of a training: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _class_name(settings: Any) -> str:
+    path = settings.get("class_path", "") if isinstance(settings, Mapping) else str(settings)
+    return path.rpartition(".")[2] or "unnamed data"
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted names without jsonargparse's `init_args`, as on the command line."""
+    if not isinstance(value, Mapping):
+        return [(prefix, value)]
+    return [
+        pair
+        for key, inner in value.items()
+        for pair in _flat(
+            inner, prefix if key == "init_args" else f"{prefix}.{key}" if prefix else str(key)
+        )
+    ]
+
+
+def _plain(value: Any) -> str:
+    """A setting as it stands in YAML, more or less."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
