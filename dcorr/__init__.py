@@ -2,8 +2,9 @@
 
 from dcorr.asymmetric_noise import AsymmetricNoise, asymmetric_noise
 from dcorr.cross_covariance import XCovLoss, xcov
-from dcorr.distance_covariance import DCov2Loss, dcor, dcor2, dcov2
+from dcorr.distance_covariance import DCor2Loss, DCov2Loss, dcor, dcor2, dcov, dcov2, dvar2
 from dcorr.gaussian_mixture import GaussianMixtureLoss, gm_loss, gm_loss_terms
+from dcorr.partial_distance_covariance import pdcor, pdcov2
 from dcorr.schedules import (
     Scheduled,
     cosine_ramp,
@@ -14,6 +15,7 @@ from dcorr.schedules import (
 
 __all__ = [
     "AsymmetricNoise",
+    "DCor2Loss",
     "DCov2Loss",
     "GaussianMixtureLoss",
     "Scheduled",
@@ -22,10 +24,14 @@ __all__ = [
     "cosine_ramp",
     "dcor",
     "dcor2",
+    "dcov",
     "dcov2",
+    "dvar2",
     "gm_loss",
     "gm_loss_terms",
     "linear_ramp",
+    "pdcor",
+    "pdcov2",
     "piecewise_constant",
     "step_decay",
     "xcov",

@@ -1,15 +1,16 @@
-"""Distance covariance and correlation: measures of dependence that see every kind of it.
+"""Distance covariance and distance correlation: dependence of any kind, in any dimensions.
 
-A trailing 2 means squared, always: ``dcov2`` is dCov², ``dcor2`` is R², ``dcor`` is R.
+A trailing 2 means squared, always: ``dcov2`` is dCov², ``dcor2`` is R², ``dcor`` is R. Partial
+versions are in :mod:`dcorr.partial_distance_covariance`, the names that the package dcor uses in
+:mod:`dcorr.dcor_names`.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from dcorr import _checks
-from dcorr.pairwise import PairMoments, pair_moments
+from dcorr._distance_statistics import Settings, prepare, root
+from dcorr._reduction import check_reduction, reduce_batch
 
 
 def dcov2(
@@ -19,14 +20,182 @@ def dcov2(
     unbiased: bool = False,
     exponent: float = 1.0,
     weights: Tensor | None = None,
+    metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
 ) -> Tensor:
-    """Return the squared distance covariance of two samples."""
-    moments, n, dtype = _moments(x, y, unbiased, exponent, weights, method, check_finite)
-    if unbiased:
-        return _unbiased(moments.ab, moments.a_rows, moments.b_rows, n).to(dtype)
-    return moments.ab.to(dtype)
+    r"""Squared distance covariance: 0 in the population exactly for independent vectors.
+
+    .. math::
+        \mathrm{dCov}^2 = \frac{1}{n^2} \sum_{i,j=1}^{n} A_{ij} B_{ij}, \qquad
+        A_{ij} = a_{ij} - \bar a_{i\cdot} - \bar a_{\cdot j} + \bar a_{\cdot\cdot}, \qquad
+        a_{ij} = |x_i - x_j|^\alpha
+
+    and B likewise from y. It is the squared quantity, and its distances are not squared. With
+    ``weights`` every mean is weighted. The unbiased form is the U-statistic
+
+    .. math::
+        \frac{1}{n(n-3)} \sum_{i \ne j} a_{ij} b_{ij}
+        - \frac{2}{n(n-2)(n-3)} \sum_i a_{i\cdot} b_{i\cdot}
+        + \frac{a_{\cdot\cdot} b_{\cdot\cdot}}{n(n-1)(n-2)(n-3)}
+
+    with sums (not means) over the dotted indices.
+
+    Args:
+        x: ``(*batch, n, p)``, or ``(n,)`` read as ``(n, 1)``; n >= 2 (4 if unbiased), p >= 1, a
+            floating-point dtype. Half precision is computed in float32.
+        y: ``(*batch, n, q)`` or ``(n,)``; same n, device and dtype as ``x`` (under autocast the
+            dtypes may differ), batch dimensions that broadcast with those of ``x``.
+        unbiased: the U-statistic, whose mean is the population value at any n >= 4.
+        exponent: :math:`\alpha` in (0, 2]. Only below 2 does 0 mean independence: at 2 the value is
+            4 times the squared norm of the cross-covariance matrix.
+        weights: ``(n,)`` or ``(*batch, n)``, non-negative and not all zero; divided by their
+            sum. Whole numbers stand for repeated samples. Not with ``unbiased``.
+        metric: ``"euclidean"``, or ``"precomputed"``: x and y are then ``(*batch, n, n)``
+            matrices of distances, symmetric with a zero diagonal (which is not checked). It is
+            never guessed.
+        method: ``"auto"``; or ``"dense"``, which keeps the n by n distances, or ``"tiled"``, which
+            computes them twice and needs memory for n rows only. The values are the same.
+        check_finite: raise on NaN or infinity. Off by default, since looking at values makes a GPU
+            wait; NaN in then gives NaN out.
+
+    Returns:
+        Tensor of shape ``batch`` (a scalar for two-dimensional samples), in (unit of x · unit of y)
+        to the power ``exponent``, in the dtype of the inputs (float32 for half precision under
+        autocast). The biased form is >= 0, the unbiased one may be negative.
+
+    Raises:
+        TypeError: if an argument is no dense floating-point tensor, the dtypes differ, or an option
+            has the wrong type.
+        ValueError: if shapes or devices do not fit, there are too few samples or no features, an
+            option is out of its range, or ``check_finite`` finds a NaN or infinity.
+
+    Gradient:
+        In closed form, to x, y and weights; it can be differentiated again. Coincident points have
+        distance exactly 0, and their pair contributes a zero gradient (for exponents up to 1 the
+        middle of the subgradients, above 1 the gradient itself). A constant sample gives 0 and a
+        zero gradient. There is no NaN.
+
+    Reference:
+        Székely, Rizzo and Bakirov 2007, "Measuring and testing dependence by correlation of
+        distances", Eq. (2.8); as a loss Song et al. 2020, CDNet, Eq. (1). Unbiased: Székely and
+        Rizzo 2014, "Partial distance correlation with methods for dissimilarities", Proposition 1.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+        >>> y = torch.tensor([1.0, 7.0, 5.0, 5.0, 6.0, 2.0])
+        >>> round(dcov2(x, y).item(), 4)  # 37/54
+        0.6852
+        >>> round(dcov2(x, y, unbiased=True).item(), 4)  # -8/9
+        -0.8889
+    """
+    settings = Settings(unbiased, exponent, metric, method, check_finite)
+    samples = prepare({"x": x, "y": y}, weights, settings)
+    return samples.result(samples.covariance(samples.moments("x", "y", variances=False)))
+
+
+def dcov(
+    x: Tensor,
+    y: Tensor,
+    *,
+    exponent: float = 1.0,
+    weights: Tensor | None = None,
+    metric: str = "euclidean",
+    method: str = "auto",
+    check_finite: bool = False,
+) -> Tensor:
+    r"""Distance covariance, the root of the biased :func:`dcov2`.
+
+    .. math:: \mathrm{dCov} = \sqrt{\frac{1}{n^2} \sum_{i,j} A_{ij} B_{ij}}
+
+    There is no unbiased form: the U-statistic may be negative.
+
+    Args:
+        x: ``(*batch, n, p)`` or ``(n,)``, as in :func:`dcov2`.
+        y: ``(*batch, n, q)`` or ``(n,)``, as in :func:`dcov2`.
+        exponent: of the distances, in (0, 2].
+        weights: ``(n,)`` or ``(*batch, n)``, as in :func:`dcov2`.
+        metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
+        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
+        check_finite: raise on NaN or infinity.
+
+    Returns:
+        Tensor of shape ``batch``, >= 0, in the root of (unit of x · unit of y) to the power
+        ``exponent``.
+
+    Raises:
+        TypeError: as :func:`dcov2`.
+        ValueError: as :func:`dcov2`.
+
+    Gradient:
+        As :func:`dcov2`, divided by twice the value. Where the value is 0 the function has the tip
+        of a cone and no gradient; it is given as 0, never NaN or infinity. Just above 0 it is
+        large: to drive dependence to 0, use :func:`dcov2`.
+
+    Reference:
+        Székely, Rizzo and Bakirov 2007, Eq. (2.8).
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+        >>> y = torch.tensor([1.0, 7.0, 5.0, 5.0, 6.0, 2.0])
+        >>> round(dcov(x, y).item(), 4)
+        0.8278
+    """
+    settings = Settings(False, exponent, metric, method, check_finite)
+    samples = prepare({"x": x, "y": y}, weights, settings)
+    return samples.result(root(samples.covariance(samples.moments("x", "y", variances=False))))
+
+
+def dvar2(
+    x: Tensor,
+    *,
+    unbiased: bool = False,
+    exponent: float = 1.0,
+    weights: Tensor | None = None,
+    metric: str = "euclidean",
+    method: str = "auto",
+    check_finite: bool = False,
+) -> Tensor:
+    r"""Squared distance variance: :func:`dcov2` of a sample with itself.
+
+    .. math:: \mathrm{dVar}^2 = \frac{1}{n^2} \sum_{i,j} A_{ij}^2
+
+    The unbiased form is the U-statistic of :func:`dcov2` with b = a.
+
+    Args:
+        x: ``(*batch, n, p)`` or ``(n,)``, as in :func:`dcov2`.
+        unbiased: the U-statistic; n >= 4.
+        exponent: of the distances, in (0, 2].
+        weights: ``(n,)`` or ``(*batch, n)``, as in :func:`dcov2`.
+        metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
+        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
+        check_finite: raise on NaN or infinity.
+
+    Returns:
+        Tensor of shape ``batch``, >= 0, in the unit of x to the power 2 · ``exponent``. It is 0 for
+        constant samples; the unbiased form also where all points but one coincide.
+
+    Raises:
+        TypeError: as :func:`dcov2`.
+        ValueError: as :func:`dcov2`.
+
+    Gradient:
+        As :func:`dcov2`: 0 from pairs of coincident points, 0 for a constant sample.
+
+    Reference:
+        Székely, Rizzo and Bakirov 2007, Eq. (2.9).
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+        >>> round(dvar2(x).item(), 4)  # 553/324
+        1.7068
+    """
+    settings = Settings(unbiased, exponent, metric, method, check_finite)
+    samples = prepare({"x": x}, weights, settings)
+    return samples.result(samples.variances(samples.moments("x", variances=True))[0])
 
 
 def dcor2(
@@ -36,15 +205,56 @@ def dcor2(
     unbiased: bool = False,
     exponent: float = 1.0,
     weights: Tensor | None = None,
+    metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
 ) -> Tensor:
-    """Return the squared distance correlation of two samples."""
-    moments, n, dtype = _moments(x, y, unbiased, exponent, weights, method, check_finite)
-    ab, aa, bb, a, b = moments
-    if unbiased:
-        ab, aa, bb = _unbiased(ab, a, b, n), _unbiased(aa, a, a, n), _unbiased(bb, b, b, n)
-    return _ratio(ab, aa, bb).to(dtype)
+    r"""Squared distance correlation: :func:`dcov2` without units.
+
+    .. math:: R^2 = \frac{\mathrm{dCov}^2(x, y)}{\sqrt{\mathrm{dVar}^2(x)\, \mathrm{dVar}^2(y)}}
+
+    The unbiased form puts the three U-statistics in the same formula: the bias-corrected R².
+
+    Args:
+        x: ``(*batch, n, p)`` or ``(n,)``, as in :func:`dcov2`.
+        y: ``(*batch, n, q)`` or ``(n,)``, as in :func:`dcov2`.
+        unbiased: the bias-corrected form; n >= 4. In high dimensions the biased one is near 1 even
+            for independent samples.
+        exponent: of the distances, in (0, 2].
+        weights: ``(n,)`` or ``(*batch, n)``, as in :func:`dcov2`.
+        metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
+        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
+        check_finite: raise on NaN or infinity.
+
+    Returns:
+        Tensor of shape ``batch``, without unit: in [0, 1], the bias-corrected form in [-1, 1]. 1
+        means that y is x up to shift, rotation and scale; 0 also stands for a sample of zero
+        distance variance.
+
+    Raises:
+        TypeError: as :func:`dcov2`.
+        ValueError: as :func:`dcov2`.
+
+    Gradient:
+        By the quotient rule from those of :func:`dcov2` and :func:`dvar2`: 0 from pairs of
+        coincident points, and 0 to both samples where one has zero distance variance.
+
+    Reference:
+        Székely, Rizzo and Bakirov 2007, Eq. (2.10), squared. Bias-corrected: Székely and Rizzo
+        2014, "Partial distance correlation with methods for dissimilarities", Proposition 1.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+        >>> y = torch.tensor([1.0, 7.0, 5.0, 5.0, 6.0, 2.0])
+        >>> round(dcor2(x, y).item(), 4)
+        0.3066
+        >>> round(dcor2(x, y, unbiased=True).item(), 4)
+        -0.4161
+    """
+    settings = Settings(unbiased, exponent, metric, method, check_finite)
+    samples = prepare({"x": x, "y": y}, weights, settings)
+    return samples.result(samples.correlation(samples.moments("x", "y", variances=True)))
 
 
 def dcor(
@@ -53,92 +263,152 @@ def dcor(
     *,
     exponent: float = 1.0,
     weights: Tensor | None = None,
+    metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
 ) -> Tensor:
-    """Return the distance correlation of two samples."""
-    moments, _, dtype = _moments(x, y, False, exponent, weights, method, check_finite)
-    return _root(_ratio(moments.ab, moments.aa, moments.bb)).to(dtype)
+    r"""Distance correlation, the root of the biased :func:`dcor2`.
+
+    .. math::
+        R = \sqrt{\frac{\mathrm{dCov}^2(x, y)}
+        {\sqrt{\mathrm{dVar}^2(x)\, \mathrm{dVar}^2(y)}}}
+
+    There is no bias-corrected form: it may be negative.
+
+    Args:
+        x: ``(*batch, n, p)`` or ``(n,)``, as in :func:`dcov2`.
+        y: ``(*batch, n, q)`` or ``(n,)``, as in :func:`dcov2`.
+        exponent: of the distances, in (0, 2].
+        weights: ``(n,)`` or ``(*batch, n)``, as in :func:`dcov2`.
+        metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
+        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
+        check_finite: raise on NaN or infinity.
+
+    Returns:
+        Tensor of shape ``batch``, without unit, in [0, 1]; 0 also for a constant sample.
+
+    Raises:
+        TypeError: as :func:`dcov2`.
+        ValueError: as :func:`dcov2`.
+
+    Gradient:
+        That of :func:`dcor2` divided by twice the value; where the value is 0, at the tip of a
+        cone, it is given as 0, never NaN or infinity.
+
+    Reference:
+        Székely, Rizzo and Bakirov 2007, Eq. (2.10).
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+        >>> y = torch.tensor([1.0, 2.0, 9.0, 4.0, 4.0])
+        >>> round(dcor(x, y).item(), 4)
+        0.7627
+    """
+    settings = Settings(False, exponent, metric, method, check_finite)
+    samples = prepare({"x": x, "y": y}, weights, settings)
+    return samples.result(root(samples.correlation(samples.moments("x", "y", variances=True))))
 
 
-class DCov2Loss(nn.Module):
-    """The mean of :func:`dcov2` over the batch dimensions."""
+class _DistanceLoss(nn.Module):
+    """The settings that the modules share."""
 
     def __init__(
         self,
         *,
         unbiased: bool = False,
         exponent: float = 1.0,
+        metric: str = "euclidean",
         method: str = "auto",
         reduction: str = "mean",
         check_finite: bool = False,
     ) -> None:
         super().__init__()
+        Settings(unbiased, exponent, metric, method, check_finite)  # refuses wrong ones right here
+        check_reduction(reduction)
         self.unbiased = unbiased
         self.exponent = exponent
+        self.metric = metric
         self.method = method
         self.reduction = reduction
         self.check_finite = check_finite
 
-    def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the loss of two samples."""
+    def extra_repr(self) -> str:
+        """Show the settings when the module is printed."""
+        return (
+            f"unbiased={self.unbiased}, exponent={self.exponent}, metric={self.metric!r}, "
+            f"method={self.method!r}, reduction={self.reduction!r}, "
+            f"check_finite={self.check_finite}"
+        )
+
+
+class DCov2Loss(_DistanceLoss):
+    """Module form of :func:`dcov2`: it holds the settings and has no parameters.
+
+    Args:
+        unbiased: the U-statistic, which may be negative.
+        exponent: of the distances, in (0, 2].
+        metric: ``"euclidean"`` or ``"precomputed"``.
+        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
+        reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
+            always averaged: without batch dimensions the three are the same scalar.
+        check_finite: raise on NaN or infinity.
+
+    Example:
+        >>> decorrelation = DCov2Loss()
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+        >>> y = torch.tensor([1.0, 7.0, 5.0, 5.0, 6.0, 2.0])
+        >>> round((0.1 * decorrelation(x, y)).item(), 4)
+        0.0685
+    """
+
+    def forward(self, x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        """Return ``dcov2(x, y)``, reduced over the batch dimensions."""
         value = dcov2(
             x,
             y,
             unbiased=self.unbiased,
             exponent=self.exponent,
             weights=weights,
+            metric=self.metric,
             method=self.method,
             check_finite=self.check_finite,
         )
-        return value.mean()
+        return reduce_batch(value, self.reduction)
 
 
-def _moments(
-    x: Tensor,
-    y: Tensor,
-    unbiased: bool,
-    exponent: float,
-    weights: Tensor | None,
-    method: str,
-    check_finite: bool,
-) -> tuple[PairMoments, int, torch.dtype]:
-    """Check all arguments, and return the moments, the number of samples and the result's dtype."""
-    _checks.check_flag("unbiased", unbiased)
-    _checks.check_number("exponent", exponent, low=0.0, high=2.0, open_low=True)
-    least = 4 if unbiased else 2
-    x = _checks.as_samples("x", x, min_samples=least)
-    y = _checks.as_samples("y", y, min_samples=least)
-    _checks.check_same_kind(x=x, y=y, weights=weights)
-    _checks.check_same_samples(x=x, y=y)
-    batch = _checks.broadcast_batch(x=x.shape[:-2], y=y.shape[:-2])
-    n = x.shape[-2]
-    if weights is not None:
-        _checks.check_weights(weights, batch, n)
-        weights = weights / weights.sum(-1, keepdim=True)
-    if check_finite:
-        _checks.check_finite_values(x=x, y=y, weights=weights)
-    dtype = _checks.result_dtype(x)
-    work = _checks.compute_dtype(x)
-    x, y = (t.to(work).expand(*batch, *t.shape[-2:]) for t in (x, y))
-    if weights is not None:
-        weights = weights.to(work).expand(*batch, n)
-    moments = pair_moments(x, y, exponent=exponent, weights=weights, method=method)
-    return moments, n, dtype
+class DCor2Loss(_DistanceLoss):
+    """Module form of :func:`dcor2`: it holds the settings and has no parameters.
 
+    Args:
+        unbiased: the bias-corrected form, which may be negative.
+        exponent: of the distances, in (0, 2].
+        metric: ``"euclidean"`` or ``"precomputed"``.
+        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
+        reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
+            always averaged: without batch dimensions the three are the same scalar.
+        check_finite: raise on NaN or infinity.
 
-def _unbiased(ab: Tensor, a_rows: Tensor, b_rows: Tensor, n: int) -> Tensor:
-    a_mean, b_mean = a_rows.mean(-1), b_rows.mean(-1)
-    rows = ((a_rows - a_mean.unsqueeze(-1)) * (b_rows - b_mean.unsqueeze(-1))).mean(-1)
-    return n / (n - 3) * (ab - 4 / (n - 2) * rows - a_mean * b_mean / (n - 1))
+    Example:
+        >>> decorrelation = DCor2Loss()
+        >>> import torch
+        >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+        >>> y = torch.tensor([1.0, 7.0, 5.0, 5.0, 6.0, 2.0])
+        >>> round((0.1 * decorrelation(x, y)).item(), 4)
+        0.0307
+    """
 
-
-def _ratio(ab: Tensor, aa: Tensor, bb: Tensor) -> Tensor:
-    constant = (aa <= 0) | (bb <= 0)  # False for NaN, which must stay NaN
-    scale = torch.where(constant, 1.0, aa).sqrt() * torch.where(constant, 1.0, bb).sqrt()
-    return torch.where(constant, 0.0, ab / scale).clamp(-1.0, 1.0)
-
-
-def _root(squared: Tensor) -> Tensor:
-    zero = squared <= 0
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
+    def forward(self, x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
+        """Return ``dcor2(x, y)``, reduced over the batch dimensions."""
+        value = dcor2(
+            x,
+            y,
+            unbiased=self.unbiased,
+            exponent=self.exponent,
+            weights=weights,
+            metric=self.metric,
+            method=self.method,
+            check_finite=self.check_finite,
+        )
+        return reduce_batch(value, self.reduction)

@@ -39,7 +39,7 @@ TABLE: dict[str, tuple[Callable[[Problem], str], Callable[[Problem], bool]]] = {
 class PairMoments(NamedTuple):
     r"""Means over all pairs of two samples' distances, doubly centred: ``A`` and ``B``.
 
-    With weights :math:`w` of sum 1, or :math:`1/n`; ``aa`` and ``bb`` are ``None`` if not asked for.
+    With weights :math:`w` of sum 1, or :math:`1/n`. What was not asked for is ``None``.
     """
 
     ab: Tensor
@@ -86,8 +86,8 @@ def pair_moments(
         ValueError: for a method that does not exist or cannot run this problem.
 
     Gradient:
-        In closed form, with respect to samples and weights, any number of times. Pairs of coincident
-        points contribute 0.
+        In closed form, with respect to samples and weights, any number of times. Pairs of
+        coincident points contribute 0.
     """
     problem = Problem(
         n=x.shape[-2],

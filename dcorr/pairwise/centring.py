@@ -1,10 +1,10 @@
 r"""Sums over pairs of doubly centred distances, forwards and backwards, block by block.
 
 With :math:`a_{ij} = |x_i - x_j|^\alpha`, means weighted by ``w`` (sum 1, else 1/n), row means ``r``
-and their mean ``m``, every statistic is made of :math:`A_{ij} = a_{ij} - r_i - r_j + m`. Summing the
+and their mean ``m``, every statistic is made of :math:`A_{ij} = a_{ij} - r_i - r_j + m`. Summing
 raw distances and subtracting afterwards loses most digits, so blocks are shifted first:
-:math:`a_{ij} - s_i - s_j` with any ``s`` near ``r - m/2``. What such a shift leaves is put right in
-float64, exactly. The diagonal, where :math:`a_{ii} = 0`, would outweigh a whole row of small
+:math:`a_{ij} - s_i - s_j` with any ``s`` near ``r - m/2``. What such a shift leaves is put right
+in float64, exactly. The diagonal, where :math:`a_{ii} = 0`, would outweigh a whole row of small
 numbers; blocks hold 0 there, and it is added in float64 too.
 """
 
@@ -63,7 +63,7 @@ class Side:
         return d.square() if self.exponent == 2.0 else d.pow(self.exponent)
 
     def slopes(self, d: Tensor) -> Tensor:
-        r"""Return :math:`\alpha d^{\alpha - 2}`, which times a difference is the gradient; 0 at 0."""
+        r"""Return :math:`\alpha d^{\alpha - 2}`: times a difference, the gradient; 0 at 0."""
         if self.exponent == 2.0:
             return torch.full_like(d, 2.0)  # coincident points have a difference of 0 all the same
         apart = d.masked_fill(d == 0, torch.inf)

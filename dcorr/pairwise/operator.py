@@ -1,9 +1,10 @@
 """The pair moments as one differentiable operator over any backend.
 
-Eagerly, :class:`_PairMoments` calls a backend, and its backward calls :class:`_PairPull`, the closed
-form. The backward of that is the definition in ``reference.py``, differentiated twice, so derivatives
-of any order work. Under ``torch.compile`` the same backends stand in the graph as opaque operators:
-their loops are not unrolled, and near points may be looked for.
+Eagerly, ``_PairMoments`` calls a backend, and its backward calls ``_PairPull``, the closed form.
+The backward of that is the definition in ``reference.py``, differentiated twice, so derivatives of
+any order work. Under ``torch.compile`` the same backends stand in the graph as opaque operators:
+their loops are not unrolled, and near points may be looked for. (Operators of ``torch.library``
+alone would not do: ``torch.func`` cannot differentiate them.)
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ import torch
 from torch import Tensor
 
 from dcorr.pairwise import dense, reference, tiled
-from dcorr.pairwise.centring import Moments
 from dcorr.pairwise.pull import Incoming
 from dcorr.pairwise.sample import wide
 
 BACKENDS = {"dense": dense, "tiled": tiled}
 
-# ab, aa, bb: (*batch,); row means of a and b: (*batch, N); kept distances of a and b: (*batch, N, N).
+# ab, aa, bb: (*batch,); row means of a and of b: (*batch, N); kept distances: (*batch, N, N) twice.
 # What is not asked for is an empty tensor, so that the operator always has the same outputs.
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 OptionalTensors = tuple[Tensor | None, ...]
@@ -35,7 +35,7 @@ def pair_moments(
     variances: bool,
 ) -> Outputs:
     """Return the moments of ``(*batch, n, p)`` and ``(*batch, n, q)``, or of one sample alone."""
-    outputs: Outputs = _PairMoments.apply(x, y, weights, exponent, method, variances)
+    outputs: Outputs = _apply(_PairMoments, x, y, weights, exponent, method, variances)
     return outputs
 
 
@@ -47,26 +47,29 @@ class _PairMoments(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
-        x, y, weights, ctx.exponent, ctx.method, _ = inputs
+        x, y, weights, ctx.exponent, ctx.method, variances = inputs
+        two = y is not None
+        ctx.asked = two, variances, variances and two, True, two
         ctx.save_for_backward(x, y, weights, *output[3:])
         ctx.mark_non_differentiable(*output[5:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> OptionalTensors:
-        if all(grad is None for grad in grads):
+        # torch.func fills in zeros for outputs that are empty because nobody asked for them.
+        incoming = [g if asked else None for g, asked in zip(grads, ctx.asked, strict=False)]
+        if all(g is None for g in incoming):
             # In derivatives of third order a node may be reached through kept outputs alone.
             return (None,) * 6
         wanted = ctx.needs_input_grad[:3]
-        pull = _pull_op if torch.compiler.is_compiling() else _PairPull.apply
-        pulled = pull(*ctx.saved_tensors, *grads[:5], ctx.exponent, ctx.method, *wanted)
+        args = *ctx.saved_tensors, *incoming, ctx.exponent, ctx.method, *wanted
+        pulled = _pull_op(*args) if torch.compiler.is_compiling() else _apply(_PairPull, *args)
         kept = (g if want else None for g, want in zip(pulled, wanted, strict=True))
         return *kept, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Outputs, Any]:
-        args = _leading(info.batch_size, in_dims, args)
-        return _PairMoments.apply(*args), (0,) * 7
+        return _apply(_PairMoments, *_leading(info.batch_size, in_dims, args)), (0,) * 7
 
 
 class _PairPull(torch.autograd.Function):
@@ -84,14 +87,18 @@ class _PairPull(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> OptionalTensors:
-        tensors = ctx.saved_tensors
-        pulled = _pull_of_pull(tensors[:3], tensors[3:], ctx.exponent, grads)
-        samples, incoming = pulled[:3], pulled[3:]
-        return *samples, *(None,) * 4, *incoming, *(None,) * 5
+        samples, incoming = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        pulled = reference.pull_of_pull(samples, incoming, grads, ctx.exponent)
+        # Nothing goes to the kept outputs: that they too depend on the samples is in the pull.
+        return *pulled[:3], *(None,) * 4, *pulled[3:], *(None,) * 5
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        return _PairPull.apply(*_leading(info.batch_size, in_dims, args)), (0,) * 3
+        return _apply(_PairPull, *_leading(info.batch_size, in_dims, args)), (0,) * 3
+
+
+def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
+    return function.apply(*args)  # type: ignore[no-untyped-call]
 
 
 def _leading(size: int, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> list[Any]:
@@ -120,7 +127,9 @@ def _moments(
         moments = BACKENDS[method].forward(xs, w, exponent, variances)
 
     def out(t: Tensor | None) -> Tensor:
-        return x.new_empty((*batch, 0)) if t is None else t.reshape(batch + t.shape[1:]).contiguous()
+        return (
+            x.new_empty((*batch, 0)) if t is None else t.reshape(batch + t.shape[1:]).contiguous()
+        )
 
     products = (moments.products.get(pair) for pair in ((0, 1), (0, 0), (1, 1)))
     ab, aa, bb = (out(product) for product in products)
@@ -168,46 +177,12 @@ def _pull(
     if y is None:
         grads.insert(1, None)
     gx, gy, gw = (
-        x.new_empty((*x.shape[:-2], 0)) if g is None or t is None else g.reshape(t.shape).contiguous()
+        x.new_empty((*x.shape[:-2], 0))
+        if g is None or t is None
+        else g.reshape(t.shape).contiguous()
         for g, t in zip(grads, (x, y, weights), strict=True)
     )
     return gx, gy, gw
-
-
-def _pull_of_pull(
-    samples: OptionalTensors,
-    incoming: OptionalTensors,
-    exponent: float,
-    grads: OptionalTensors,
-) -> list[Tensor | None]:
-    """Return the gradients of the closed form, from the definition differentiated twice."""
-    given = [k for k, t in enumerate(samples) if t is not None]
-    coming = [k for k, t in enumerate(incoming) if t is not None]
-
-    def moments(*present: Tensor) -> tuple[Tensor, ...]:
-        x, y, weights = _spread(dict(zip(given, present, strict=True)), 3)
-        assert x is not None
-        x, y, weights = (None if t is None else t.to(wide(x)) for t in (x, y, weights))
-        outputs = reference.pair_moments(x, x if y is None else y, weights, exponent)
-        return tuple(outputs[k] for k in coming)
-
-    def pull(*tensors: Tensor) -> tuple[Tensor, ...]:
-        _, backward = torch.func.vjp(moments, *tensors[: len(given)])
-        grads: tuple[Tensor, ...] = backward(tensors[len(given) :])
-        return grads
-
-    inputs = [samples[k] for k in given] + [incoming[k] for k in coming]
-    outputs, backward = torch.func.vjp(pull, *inputs)
-    cotangents = tuple(
-        torch.zeros_like(output) if grads[k] is None else grads[k]
-        for k, output in zip(given, outputs, strict=True)
-    )
-    pulled = dict(zip([*given, *(3 + k for k in coming)], backward(cotangents), strict=True))
-    return _spread(pulled, 8)
-
-
-def _spread(found: dict[int, Tensor], size: int) -> list[Tensor | None]:
-    return [found.get(k) for k in range(size)]
 
 
 def _two(tensors: list[Tensor]) -> list[Tensor | None]:
@@ -220,7 +195,8 @@ _moments_op = torch.library.custom_op(
     "dcorr::pair_moments",
     _moments,
     mutates_args=(),
-    schema=f"({_SAMPLES}, float exponent, str method, bool variances) -> ({', '.join(['Tensor'] * 7)})",
+    schema=f"({_SAMPLES}, float exponent, str method, bool variances) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 
 _pull_op = torch.library.custom_op(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,7 @@ def prepare(x: Tensor) -> Sample:
     return SampleByProduct(x) if by_product else SampleByDifferences(x)
 
 
-class Sample:
+class Sample(ABC):
     """Points ``(B, N, P)`` in units of ``scale``, a power of two near the largest deviation.
 
     In these units squares neither overflow nor vanish. Dividing by a power of two is exact, so
@@ -43,17 +45,17 @@ class Sample:
         self.scale = torch.exp2(torch.frexp(size).exponent.clamp(min=-120).to(x.dtype) - 1)
         self.x = x
 
+    @abstractmethod
     def distances(self, rows: slice, columns: slice) -> Tensor:
         """Return the distances ``(B, rows, columns)`` of a block of pairs; coincident points: 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pull(self, grad: Tensor, w: Tensor, d: Tensor, rows: slice, columns: slice) -> None:
         r"""Add :math:`\sum_j W_{ij} (x_i - x_j)` over a block of pairs to ``grad``, ``(B, N, P)``.
 
         ``w`` and ``d`` are the block's weights and distances. Off the diagonal the block also
         stands for its mirror image: the pairs pull at both of their ends.
         """
-        raise NotImplementedError
 
 
 class SampleByDifferences(Sample):
@@ -64,6 +66,7 @@ class SampleByDifferences(Sample):
         self.points = x / self.scale
 
     def distances(self, rows: slice, columns: slice) -> Tensor:
+        """Return the distances of a block of pairs."""
         left, right = self.points[:, rows], self.points[:, columns]
         if left.shape[-1] > FEW_FEATURES:
             return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
@@ -74,6 +77,7 @@ class SampleByDifferences(Sample):
         return squared.sqrt_()
 
     def pull(self, grad: Tensor, w: Tensor, d: Tensor, rows: slice, columns: slice) -> None:
+        """Add the pull of a block of pairs to ``grad``."""
         if self.points.shape[-1] > FEW_FEATURES:
             # The product cancels for near points; in float64 that does no harm.
             points = self.points.to(wide(w))
@@ -98,6 +102,7 @@ class SampleByProduct(Sample):
         self.near = NEAR[x.dtype]
 
     def distances(self, rows: slice, columns: slice) -> Tensor:
+        """Return the distances of a block of pairs."""
         reach = self._reach(rows, columns)
         left, right = self.points[:, rows], self.points[:, columns]
         squared = torch.baddbmm(reach, left, right.mT, alpha=-2)
@@ -110,6 +115,7 @@ class SampleByProduct(Sample):
         return squared.sqrt_()
 
     def pull(self, grad: Tensor, w: Tensor, d: Tensor, rows: slice, columns: slice) -> None:
+        """Add the pull of a block of pairs to ``grad``."""
         near = d.square() < self._reach(rows, columns).mul_(self.near)
         for pairs in self._lists(near & (d > 0)):
             force = self._differences(pairs, rows, columns).mul_(w[pairs].unsqueeze(-1))
@@ -127,17 +133,21 @@ class SampleByProduct(Sample):
         found = mask.nonzero()
         if not len(found):
             return []
-        return [piece.unbind(-1) for piece in found.split(max(1, GATHER // self.x.shape[-1]))]
+        pieces = torch.split(found, max(1, GATHER // self.x.shape[-1]))
+        return [piece.unbind(-1) for piece in pieces]
 
     def _differences(self, pairs: tuple[Tensor, ...], rows: slice, columns: slice) -> Tensor:
         batch, i, j = pairs
         # From the points as they came: centring has rounded the others.
         difference = self.x[batch, _place(i, rows)] - self.x[batch, _place(j, columns)]
-        return difference.div_(self.scale[batch, 0])
+        scaled: Tensor = difference.div_(self.scale[batch, 0])
+        return scaled
 
 
 def _place(index: Tensor, block: slice) -> Tensor:
-    return index * (block.step or 1) + block.start
+    step: int = block.step or 1
+    start: int = block.start
+    return index * step + start
 
 
 def _differences(left: Tensor, right: Tensor) -> list[Tensor]:

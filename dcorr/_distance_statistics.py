@@ -1,0 +1,184 @@
+"""What all distance statistics share: their arguments, and their formulas on pair moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dcorr import _checks
+from dcorr.pairwise import TABLE, PairMoments, pair_moments, reference
+from dcorr.pairwise.sample import wide
+
+METRICS = ("euclidean", "precomputed")
+
+# A difference of statistics under this many roundings of its terms is noise, and taken for 0.
+NOISE = 64.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of a distance statistic, checked."""
+
+    unbiased: bool = False
+    exponent: float = 1.0
+    metric: str = "euclidean"
+    method: str = "auto"
+    check_finite: bool = False
+
+    def __post_init__(self) -> None:
+        _checks.check_flag("unbiased", self.unbiased)
+        _checks.check_flag("check_finite", self.check_finite)
+        _checks.check_number("exponent", self.exponent, low=0.0, high=2.0, open_low=True)
+        _checks.check_choice("metric", self.metric, METRICS)
+        check_method(self.method)
+        if self.metric == "precomputed" and self.exponent != 1.0:
+            raise ValueError(
+                "exponent must be 1 with metric='precomputed' (raise the distances to the power "
+                f"yourself), got {self.exponent}"
+            )
+        if self.metric == "precomputed" and self.method not in ("auto", "dense"):
+            raise ValueError(
+                "method must be 'auto' or 'dense' with metric='precomputed', "
+                f"which is n by n already, got {self.method!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples with equal batch dimensions, ready to compute with."""
+
+    tensors: dict[str, Tensor]
+    weights: Tensor | None
+    settings: Settings
+    n: int
+    result_dtype: torch.dtype
+
+    def moments(self, first: str, second: str | None = None, *, variances: bool) -> PairMoments:
+        """Return the pair moments of two samples, or of one with itself."""
+        x, y = self.tensors[first], None if second is None else self.tensors[second]
+        if self.settings.metric == "precomputed":
+            a, w = x.to(wide(x)), None if self.weights is None else self.weights.to(wide(x))
+            return PairMoments(
+                *reference.moments_of_distances(a, a if y is None else y.to(a.dtype), w)
+            )
+        return pair_moments(
+            x,
+            y,
+            exponent=self.settings.exponent,
+            weights=self.weights,
+            method=self.settings.method,
+            variances=variances,
+        )
+
+    def covariance(self, moments: PairMoments) -> Tensor:
+        """Return dCov²."""
+        if self.settings.unbiased:
+            return unbiased(moments.ab, moments.a_rows, moments.b_rows, self.n)
+        # Of Euclidean distances it is negative by rounding alone. Given matrices need not be such
+        # distances, and then it may really be negative.
+        return moments.ab if self.settings.metric == "precomputed" else moments.ab.clamp(min=0.0)
+
+    def variances(self, moments: PairMoments) -> tuple[Tensor, Tensor]:
+        """Return dVar² of both samples, exactly 0 where it is 0 but for rounding."""
+        aa, bb, a, b = moments.aa, moments.bb, moments.a_rows, moments.b_rows
+        assert aa is not None
+        assert bb is not None
+        if not self.settings.unbiased:
+            return aa, bb
+        # All points but one alike: the unbiased variance vanishes, though the points do differ.
+        noise = max((NOISE * self.epsilon) ** 2, NOISE * torch.finfo(aa.dtype).eps)
+        own = (unbiased(aa, a, a, self.n), aa), (unbiased(bb, b, b, self.n), bb)
+        first, second = (torch.where(u <= noise * v, 0.0, u) for u, v in own)
+        return first, second
+
+    def correlation(self, moments: PairMoments) -> Tensor:
+        """Return R²."""
+        aa, bb = self.variances(moments)
+        return ratio(self.covariance(moments), aa, bb)
+
+    def result(self, value: Tensor) -> Tensor:
+        """Return a value in the dtype in which the caller expects it."""
+        return value.to(self.result_dtype)
+
+    @property
+    def epsilon(self) -> float:
+        """The rounding of the distances."""
+        (first, *_) = self.tensors.values()
+        return torch.finfo(first.dtype).eps
+
+
+def check_method(method: object) -> None:
+    """Refuse a method that does not exist; whether it can run is known with the samples."""
+    _checks.check_choice("method", method, ("auto", *TABLE))
+
+
+def prepare(tensors: dict[str, Tensor], weights: Tensor | None, settings: Settings) -> Samples:
+    """Check samples and weights against each other, and bring them to one shape and dtype."""
+    least = 4 if settings.unbiased else 2
+    read = _as_distances if settings.metric == "precomputed" else _as_samples
+    tensors = {name: read(name, t, least) for name, t in tensors.items()}
+    _checks.check_same_samples(**tensors)
+    n = next(iter(tensors.values())).shape[-2]
+    shapes = {name: t.shape[:-2] for name, t in tensors.items()}
+    if weights is not None:
+        if settings.unbiased:
+            raise ValueError("weights must be None with unbiased=True: no unbiased form is known")
+        _checks.check_weights(weights, _checks.broadcast_batch(**shapes), n)
+        shapes["weights"] = weights.shape[:-1]
+    batch = _checks.broadcast_batch(**shapes)
+    _checks.check_same_kind(**tensors, weights=weights)
+    if settings.check_finite:
+        _checks.check_finite_values(**tensors, weights=weights)
+    given = [*tensors.values(), *([] if weights is None else [weights])]
+    work = torch.float32
+    for t in given:
+        work = torch.promote_types(work, _checks.compute_dtype(t))
+    first = given[0]
+    result_dtype = work if _checks.autocasts(first) else first.dtype
+    tensors = {name: t.to(work).expand(*batch, *t.shape[-2:]) for name, t in tensors.items()}
+    if weights is not None:
+        weights = weights.to(work).expand(*batch, n)
+        weights = weights / weights.sum(-1, keepdim=True)
+    return Samples(tensors, weights, settings, n, result_dtype)
+
+
+def unbiased(ab: Tensor, a_rows: Tensor, b_rows: Tensor, n: int) -> Tensor:
+    r"""Return the U-statistic of a V-statistic ``ab`` and the row means of the distances.
+
+    The sums of Székely and Rizzo 2014, Proposition 1, in terms of what does not cancel: with the
+    means ``r``, ``m`` of rows and of all,
+    :math:`\frac{n}{n-3} (V - \frac{4}{n-2} \mathrm{cov}(r^a, r^b) - \frac{1}{n-1} m^a m^b)`.
+    """
+    a_mean, b_mean = a_rows.mean(-1), b_rows.mean(-1)
+    rows = ((a_rows - a_mean.unsqueeze(-1)) * (b_rows - b_mean.unsqueeze(-1))).mean(-1)
+    return n / (n - 3) * (ab - 4 / (n - 2) * rows - a_mean * b_mean / (n - 1))
+
+
+def ratio(ab: Tensor, aa: Tensor, bb: Tensor) -> Tensor:
+    """Return ``ab / sqrt(aa bb)`` in [-1, 1]; 0, with a zero gradient, where a variance is 0."""
+    constant = (aa <= 0) | (bb <= 0)  # False for NaN, which must stay NaN
+    scale = torch.where(constant, 1.0, aa).sqrt() * torch.where(constant, 1.0, bb).sqrt()
+    return torch.where(constant, 0.0, ab / scale).clamp(-1.0, 1.0)
+
+
+def root(squared: Tensor) -> Tensor:
+    """Return the square root; 0, with a zero gradient, where the square is 0 (or rounded below)."""
+    zero = squared <= 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, squared).sqrt())
+
+
+def _as_samples(name: str, value: Tensor, least: int) -> Tensor:
+    return _checks.as_samples(name, value, min_samples=least)
+
+
+def _as_distances(name: str, value: Tensor, least: int) -> Tensor:
+    _checks.check_tensor(name, value)
+    if value.ndim < 2 or value.shape[-1] != value.shape[-2]:
+        raise ValueError(
+            f"{name} must hold distances, shape (*batch, n, n), with metric='precomputed', "
+            f"got shape {tuple(value.shape)}"
+        )
+    _checks.check_enough_samples(name, value.shape[-1], least)
+    return value
