@@ -89,7 +89,7 @@ def image_quality(
     for name, images in (("originals", originals), ("reconstructions", reconstructions)):
         if not images.isfinite().all():
             raise ValueError(f"{name} must be finite, got NaN or infinity")
-    x, y = ((t.double() - low) / (high - low) for t in (originals, reconstructions))
+    x, y = ((t.float() - low) / (high - low) for t in (originals, reconstructions))
     weights = ms_ssim_weights(min(x.shape[-2:]))
     return {
         "rmse": _spread(rmse(x, y)),

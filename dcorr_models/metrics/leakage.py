@@ -16,6 +16,7 @@ __all__ = ["MLP_WIDTH", "Leakage", "leakage"]
 
 MLP_WIDTH = 64
 _MLP_EPOCHS = 100
+_SHUFFLES = 10
 
 
 class Leakage(TypedDict):
@@ -25,6 +26,7 @@ class Leakage(TypedDict):
     mlp_probe: float
     chance: float
     dcor: float | None
+    dcor_shuffled: float | None
     train_samples: int
     test_samples: int
     dimensions: int
@@ -33,6 +35,7 @@ class Leakage(TypedDict):
     seed: int
 
 
+@torch.no_grad()
 def leakage(
     train_codes: Tensor,
     train_labels: Tensor,
@@ -56,8 +59,8 @@ def leakage(
     Chance is the share of the most frequent class of the test split: a probe that reads nothing
     reaches about this. `dcor` is the distance correlation of `label_codes` and the test codes,
     the biased V-statistic, in float64, on the codes as they come, not standardised. On a finite
-    sample it is above 0 for independent codes as well; compare it between models on the same
-    images only.
+    sample it is above 0 for independent codes as well: `dcor_shuffled` says how much, the mean
+    over ten random pairings of the same label codes and test codes.
 
     Args:
         train_codes: Float tensor (N, P), the code z of each training image.
@@ -65,12 +68,13 @@ def leakage(
         test_codes: Float tensor (M, P) of held-out images.
         test_labels: int64 (M,).
         label_codes: Float tensor (M, Q), the label code ŷ of the held-out images; without it
-            `dcor` is None.
-        seed: Seed of the MLP's initial weights and order of samples.
+            both dcor are None.
+        seed: Seed of the MLP's initial weights and order of samples, and of the shuffles.
 
     Returns:
-        A dict: `linear_probe`, `mlp_probe` and `chance`, shares from 0 to 1, and `dcor`, from 0
-        to 1, lower is better in each; beside them the sizes, `mlp_width` and `seed`.
+        A dict: the accuracies `linear_probe` and `mlp_probe` with their floor `chance`, shares
+        from 0 to 1, and `dcor` with its floor `dcor_shuffled`, from 0 to 1; lower is less
+        leakage. Beside them the sizes, `mlp_width` and `seed`.
 
     Raises:
         ValueError: If shapes do not fit, a code is NaN or infinite, or the training labels hold
@@ -90,11 +94,13 @@ def leakage(
     _check(train_codes, train_labels, test_codes, test_labels, label_codes)
     train, test = _standardise(_array(train_codes), _array(test_codes))
     train_y, test_y = _array(train_labels), _array(test_labels)
+    dependence = _dcor(label_codes, test_codes, seed)
     return {
         "linear_probe": _score(_linear_probe(), train, train_y, test, test_y),
         "mlp_probe": _score(_mlp_probe(seed), train, train_y, test, test_y),
         "chance": float(np.bincount(test_y).max() / len(test_y)),
-        "dcor": None if label_codes is None else _dcor(label_codes, test_codes),
+        "dcor": dependence[0],
+        "dcor_shuffled": dependence[1],
         "train_samples": len(train_y),
         "test_samples": len(test_y),
         "dimensions": train.shape[1],
@@ -150,9 +156,17 @@ def _standardise(
     return (train - mean) * scale, (test - mean) * scale
 
 
-def _dcor(x: Tensor, y: Tensor) -> float:
-    with torch.no_grad():
-        return float(dcor(x.detach().cpu().double(), y.detach().cpu().double()))
+def _dcor(
+    label_codes: Tensor | None, codes: Tensor, seed: int
+) -> tuple[float, float] | tuple[None, None]:
+    """The distance correlation, and its mean over random pairings."""
+    if label_codes is None:
+        return None, None
+    x, y = (tensor.detach().cpu().double() for tensor in (label_codes, codes))
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(x), generator=generator) for _ in range(_SHUFFLES)]
+    shuffled = [float(dcor(x[order], y)) for order in orders]
+    return float(dcor(x, y)), sum(shuffled) / _SHUFFLES
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:

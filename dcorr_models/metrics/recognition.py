@@ -53,8 +53,9 @@ def train_classifier(
     Protocol. Three convolutions 3x3 of 16, 32 and 64 channels, each with batch norm and ReLU,
     2x2 max pooling after the first two, average pooling to 3x3, one linear layer. Images are
     mapped to [0, 1]. Cross-entropy, AdamW (weight decay 0.01), batches of about 100, one-cycle
-    rate with peak 3e-3; each batch is shifted by up to 2 pixels each way, one shift a batch. Only
-    the training images are seen; the held-out ones are classified once, at the end.
+    rate with peak 3e-3; each batch is shifted by up to 2 pixels each way, one shift a batch. At the
+    end the batch norms' statistics are taken over all training images. The held-out images are
+    classified once, after that.
 
     The seed alone decides the result, on the CPU with a given number of threads. PyTorch's
     global random state is neither read nor changed.
@@ -176,6 +177,22 @@ def _fit(network: nn.Module, train: LabelledImages, epochs: int, seed: int) -> N
             torch.autograd.backward(F.cross_entropy(network(images), batch["label"]))
             optimizer.step()
             schedule.step()
+    _settle_batch_norms(network, train)
+
+
+@torch.no_grad()
+def _settle_batch_norms(network: nn.Module, train: LabelledImages) -> None:
+    """Take the statistics for evaluation over all training images with the final weights.
+
+    The running averages remember weights of the last tens of steps, which after a short training
+    are far from the final ones: 40 steps on 1,000 digits reach 76% with them, 88% without.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # equal weight for every batch
+    for indices in torch.tensor_split(torch.arange(len(train)), max(1, len(train) // _CHUNK)):
+        network(train.__getitems__(indices.tolist())["image"])
 
 
 def _shift(images: Tensor, dx: int, dy: int, fill: float) -> Tensor:
