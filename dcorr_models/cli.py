@@ -6,7 +6,6 @@ of the caller is one line on standard error and exit code 2.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -20,12 +19,18 @@ from jsonargparse import ArgumentParser, Namespace
 from dcorr_models.data import DataSource
 from dcorr_models.errors import UserError
 from dcorr_models.methods import Method
+from dcorr_models.option_errors import explain, one_line
 from dcorr_models.run_folder import RunFolder
 from dcorr_models.training.fit import LoopSettings
 
 __all__ = ["main"]
 
 CONFIGS = Path(__file__).parent / "configs"
+BASES: dict[str, type] = {"method": Method, "data": DataSource}
+
+
+class OptionError(UserError):
+    """What the parser says, over many lines."""
 
 
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
@@ -44,7 +49,8 @@ class Parser(ArgumentParser):
         super().__init__(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
-        raise UserError(_one_line(message))
+        # Raw: an inner parser's message becomes part of the outer one's; `main` explains the whole.
+        raise OptionError(message)
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
@@ -133,14 +139,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         parser, commands = build_parser()
-        options = parser.parse_args(_packaged_configs(words))
-        name = options.command
-        if name is None:
+        if not words:
             parser.print_help()
             return 0
+        options = parser.parse_args(_packaged_configs(words))
+        name = options.command
         COMMANDS[name](options[name], commands[name])
+    except OptionError as error:
+        print(f"dcorr-models: error: {explain(str(error), BASES)}", file=sys.stderr)
+        return 2
     except UserError as error:
-        print(f"dcorr-models: error: {_one_line(str(error))}", file=sys.stderr)
+        print(f"dcorr-models: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -172,8 +181,10 @@ def _train(options: Namespace, parser: Parser) -> None:
             accelerator=options.accelerator, devices=options.devices, precision=options.precision
         )
         objects = parser.instantiate(options)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(str(error)) from error
+    except OptionError:
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(explain(str(error), BASES)) from error
     train(
         objects.method,
         objects.data,
@@ -182,6 +193,11 @@ def _train(options: Namespace, parser: Parser) -> None:
         resume=options.resume,
         loop=objects.loop,
         fabric=fabric,
+        settings={
+            "method": options.method.as_dict(),
+            "data": options.data.as_dict(),
+            "seed": options.seed,
+        },
     )
     if fabric.is_global_zero:
         print(f"trained: {folder.weights}")
@@ -246,8 +262,10 @@ def load_run(run: str | os.PathLike[str]) -> tuple[RunFolder, Method, DataSource
     try:
         options = parser.parse_object({"method": config["method"], "data": config["data"]})
         objects = parser.instantiate(options)
-    except UserError as error:
-        raise UserError(f"{folder.config}: {error}") from error
+    except OptionError as error:
+        raise UserError(f"{folder.config}: {explain(str(error), BASES)}") from error
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"{folder.config}: {explain(str(error), BASES)}") from error
     load_weights(objects.method, folder)
     return folder, objects.method.eval(), objects.data
 
@@ -286,27 +304,3 @@ def _flat_lines(content: dict[str, Any], prefix: str = "") -> list[str]:
             lines.append(f"{prefix}{key}: {value}")
     return lines
 
-
-def _one_line(message: str) -> str:
-    """jsonargparse explains over many lines; the cause is enough."""
-    text = " ".join(message.split())
-    wrong = re.search(r"Problem with given class_path '([\w.]+)': .*?Option '([\w.]+)' is not accepted", text)
-    if wrong:
-        owner, option = wrong.groups()
-        return f"{owner} has no option {option!r}{_nearest(owner, option)}"
-    missing = re.search(r"Parser key \"(\w+)\".*?Expected a dot import path string: (\S+)", text)
-    if missing:
-        return f"--{missing[1]} {missing[2]}: no such class; give its name or its import path"
-    return text
-
-
-def _nearest(owner: str, option: str) -> str:
-    import inspect
-
-    module, _, name = owner.rpartition(".")
-    try:
-        names = list(inspect.signature(getattr(sys.modules[module], name)).parameters)
-    except (KeyError, AttributeError, ValueError):
-        return ""
-    close = difflib.get_close_matches(option, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(names)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["CheckpointError", "DataError", "RunError", "UserError"]
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something the caller can put right; the message names the thing and the way out."""
 
 

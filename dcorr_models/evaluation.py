@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +11,8 @@ from torch import Tensor
 from dcorr_models import editing
 from dcorr_models.data.base import LabelledImages, Splits
 from dcorr_models.methods.base import Codes, Method
+from dcorr_models.metrics import image_quality, leakage, recognition
+from dcorr_models.metrics.recognition import Classifier
 
 __all__ = ["encode_split", "evaluate"]
 
@@ -32,10 +32,8 @@ def evaluate(method: Method, splits: Splits, *, seed: int = 0) -> dict[str, Any]
         (`metrics.recognition`: Case 1 edits of every test image to every other class), the
         accuracy of the method's own soft target, and the seconds that it took.
     """
-    from dcorr_models.metrics import image_quality, leakage, recognition
-
     began = time.monotonic()
-    with _eval_mode(method):
+    with editing.inference(method):
         train_codes, _, train_labels = encode_split(method, splits.train)
         codes, images, labels = encode_split(method, splits.test)
         reconstructions = _decode(method, codes)
@@ -58,25 +56,26 @@ def evaluate(method: Method, splits: Splits, *, seed: int = 0) -> dict[str, Any]
                 "accuracy": (codes.label.argmax(dim=1) == labels).float().mean().item()
             },
         }
-        classifier = recognition.train_classifier(splits.train, seed=seed)
-        result["editing"] = _editing(method, classifier, codes, images, labels)
+    # Outside: the classifier needs gradients.
+    classifier = recognition.train_classifier(splits.train, held_out=splits.test, seed=seed)
+    with editing.inference(method):
+        result["editing"] = _editing(method, classifier, codes, labels)
     result["seconds"] = round(time.monotonic() - began, 1)
     return result
 
 
-@torch.no_grad()
 def encode_split(
     method: Method, split: LabelledImages, *, batch_size: int = 500
 ) -> tuple[Codes, Tensor, Tensor]:
     """Codes, images and labels of a whole split on the CPU, in its order."""
     device = next(method.parameters()).device
     images, labels = split.tensors()
-    parts = [method.encode(part.to(device)) for part in images.split(batch_size)]
+    with editing.inference(method):
+        parts = [method.encode(part.to(device)) for part in images.split(batch_size)]
     codes = Codes(*(torch.cat([c.cpu() for c in column]) for column in zip(*parts, strict=True)))
     return codes, images, labels
 
 
-@torch.no_grad()
 def _decode(method: Method, codes: Codes, *, batch_size: int = 500) -> Tensor:
     device = next(method.parameters()).device
     parts = zip(codes.label.split(batch_size), codes.residual.split(batch_size), strict=True)
@@ -84,11 +83,9 @@ def _decode(method: Method, codes: Codes, *, batch_size: int = 500) -> Tensor:
 
 
 def _editing(
-    method: Method, classifier: Any, codes: Codes, images: Tensor, labels: Tensor
+    method: Method, classifier: Classifier, codes: Codes, labels: Tensor
 ) -> dict[str, Any]:
     """Every test image edited to every class but its own, judged by the classifier."""
-    from dcorr_models.metrics import recognition
-
     per_class, hits, edits = [], 0.0, 0
     for target in range(method.num_labels):
         others = labels != target
@@ -100,21 +97,10 @@ def _editing(
         )
         per_class.append(rate)
         hits, edits = hits + rate * count, edits + count
-    accuracy = recognition.recognition_rate(classifier, images, labels)
     return {
         "recognised": hits / edits,
         "per_class": per_class,
         "num_edits": edits,
-        "classifier_accuracy": accuracy,
+        "classifier_accuracy": classifier.accuracy,
     }
 
-
-@contextmanager
-def _eval_mode(method: Method) -> Iterator[None]:
-    training = {m: m.training for m in method.modules()}
-    method.eval()
-    try:
-        yield
-    finally:
-        for module, flag in training.items():
-            module.training = flag

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def train(
     resume: bool = False,
     loop: LoopSettings | None = None,
     fabric: Fabric | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Method:
     """Trains all stages of a method into a run folder.
 
@@ -41,6 +43,8 @@ def train(
         resume: continue the run in that folder, or begin it when there is none.
         loop: when to save and to log.
         fabric: device, precision and processes; by default one process on the best device.
+        settings: what `config.yaml` says of method, data and seed; by default what the objects
+            know of themselves, which leaves out the arguments of networks made in Python.
 
     Returns:
         The trained method in eval mode, on the device it was trained on.
@@ -51,16 +55,18 @@ def train(
     """
     folder = RunFolder(run)
     fabric = fabric or Fabric(accelerator="auto", devices=1)
+    # Everything that can be refused is looked at before the folder is touched.
     check_fit(method, data)
+    stages, splits = method.stages(), data.splits()
+    for stage in stages:
+        _check_batch(stage.name, stage.batch_size, len(splits.train), fabric.world_size)
     if fabric.is_global_zero:
-        folder.begin(run_settings(method, data, seed), resume=resume)
+        folder.begin(settings or run_settings(method, data, seed), resume=resume)
     fabric.launch()
-    splits = data.splits()
     if folder.finished:
         load_weights(method, folder)
         return method.eval()
-    for stage in method.stages():
-        _check_batch(stage.name, stage.batch_size, len(splits.train), fabric.world_size)
+    for stage in stages:
         fit(
             stage,
             splits.train,

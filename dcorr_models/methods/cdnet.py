@@ -118,9 +118,23 @@ class CDNet(Method):
                 f"image_shape {tuple(image_shape)} does not fit architecture {architecture!r}: "
                 f"height and width must be multiples of {sizes.image_multiple}"
             )
-        for name, value in (("latent_dim", latent_dim), ("num_labels", num_labels)):
-            if value < 1:
-                raise UserError(f"{name} must be 1 or more, got {value}")
+        _check_at_least(1, latent_dim=latent_dim, num_labels=num_labels, batch_size=batch_size)
+        _check_at_least(
+            0,
+            steps=steps,
+            label_steps=label_steps,
+            decorrelation_ramp=decorrelation_ramp,
+            pixel_weight=pixel_weight,
+            feature_weight=feature_weight,
+            adversarial_weight=adversarial_weight,
+            reconstruction_factor=reconstruction_factor,
+            log_epsilon=log_epsilon,
+            lr=lr,
+            label_lr=label_lr,
+            lr_decay=lr_decay,
+        )
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout must lie in [0, 1), got {dropout}")
         self.image_shape, self.num_labels = image_shape, num_labels
         self.multilabel, self.latent_dim = multilabel, latent_dim
         self.label_encoder = label_encoder or ConvEncoder(
@@ -178,6 +192,12 @@ class CDNet(Method):
         """(ŷ, z) to images; ŷ may hold any real values."""
         images: Tensor = self.decoder(codes.label, codes.residual)
         return images
+
+
+def _check_at_least(least: float, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= least:  # also refuses NaN
+            raise UserError(f"{name} must be {least} or more, got {value}")
 
 
 class LabelSettings(NamedTuple):

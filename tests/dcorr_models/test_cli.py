@@ -1,0 +1,301 @@
+"""The commands as a user types them: what they write, and one line for every mistake."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from dcorr_models.cli import main
+
+TOY = "tests.dcorr_models.toy."
+ROOT = Path(__file__).parents[2]
+
+
+def toy_config(path: Path, *, method: dict | None = None, **top: object) -> Path:
+    """A YAML file for a toy CDNet: every network is the user's own, by import path."""
+    arguments = {
+        "image_shape": [1, 8, 8],
+        "num_labels": 4,
+        "latent_dim": 3,
+        "batch_size": 24,
+        "label_steps": 8,
+        "steps": 8,
+        "label_lr": 1e-2,
+        "lr": 1e-3,
+        "label_encoder": {"class_path": TOY + "ToyEncoder", "init_args": {"out": 4}},
+        "residual_encoder": {"class_path": TOY + "ToyEncoder", "init_args": {"out": 3}},
+        "decoder": {"class_path": TOY + "ToyDecoder"},
+        "discriminator": {"class_path": TOY + "ToyCritic"},
+    }
+    content = {
+        "method": {"class_path": "CDNet", "init_args": arguments | (method or {})},
+        "data": {"class_path": TOY + "ToyImages"},
+        "loop": {"progress": False},
+        "accelerator": "cpu",
+    }
+    path.write_text(yaml.safe_dump(content | top))
+    return path
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def refused(capsys, *words: object) -> str:
+    """The one line of a refusal."""
+    capsys.readouterr()
+    assert run(*words) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("dcorr-models: error: ")
+    assert "Traceback" not in captured.err + captured.out
+    return lines[0]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    config = toy_config(folder / "toy.yaml")
+    assert run("train", "--config", config, "--run", folder / "run") == 0
+    return folder
+
+
+def test_train_evaluate_edit_report(trained, capsys):
+    folder = trained / "run"
+    names = {"config.yaml", "versions.json", "log.csv", "weights.safetensors", "checkpoints"}
+    assert names <= {p.name for p in folder.iterdir()}
+    assert run("evaluate", folder) == 0
+    assert "leakage.linear_probe: " in capsys.readouterr().out
+    assert run("edit", folder, "--indices", "[0,3]", "--out", trained / "edited") == 0
+    assert list((trained / "edited").glob("*.png"))
+    assert run("report", folder) == 0
+    html = (folder / "report.html").read_text()
+    assert "linear" in html.lower()
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    assert run() == 0
+    assert "prepare" in capsys.readouterr().out
+
+
+def test_help_names_the_methods_options_without_pages_of_classes(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("train", "--method.help", "CDNet")
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "decorrelation_ramp" in text
+    assert "updates over which the weight grows" in " ".join(text.split())
+    assert "torch.nn" not in text or len(text) < 12_000
+
+
+def test_options_on_the_command_line_override_the_file(tmp_path):
+    config = toy_config(tmp_path / "toy.yaml")
+    assert (
+        run("train", "--config", config, "--run", tmp_path / "r", "--method.decorrelation", "xcov",
+            "--method.steps", 2, "--method.label_steps", 2, "--seed", 7) == 0
+    )  # fmt: skip
+    settings = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
+    assert settings["seed"] == 7
+    assert settings["method"]["init_args"]["decorrelation"] == "xcov"
+    assert settings["method"]["init_args"]["steps"] == 2
+    assert settings["method"]["init_args"]["latent_dim"] == 3
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    config = toy_config(tmp_path / "toy.yaml")
+    for name in ("a", "b"):
+        assert run("train", "--config", config, "--run", tmp_path / name) == 0
+    a, b = (load_file(tmp_path / n / "weights.safetensors") for n in ("a", "b"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
+    config = toy_config(
+        tmp_path / "toy.yaml",
+        method={"steps": 400, "label_steps": 100, "decorrelation_ramp": 50},
+        loop={"progress": False, "save_every": 7, "log_every": 5},
+    )
+    command = [sys.executable, "-m", "dcorr_models", "train", "--config", str(config), "--run"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+    def start(name: str, *more: str) -> subprocess.Popen:
+        return subprocess.Popen([*command, str(tmp_path / name), *more], cwd=ROOT, env=environment)
+
+    assert start("whole").wait(120) == 0
+    killed = start("killed")
+    checkpoint = tmp_path / "killed" / "checkpoints" / "label_encoder.ckpt"
+    while not checkpoint.exists() and killed.poll() is None:
+        time.sleep(0.01)
+    time.sleep(random.random() * 1.5)  # anywhere: between stages, in a step, in a save
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait(30) == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not (tmp_path / "killed" / "weights.safetensors").exists()
+    assert start("killed", "--resume").wait(120) == 0
+
+    whole, resumed = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_resume_of_a_finished_run_changes_nothing(trained):
+    before = files(trained / "run")
+    assert run("train", "--config", trained / "toy.yaml", "--run", trained / "run", "--resume") == 0
+    assert files(trained / "run") == before
+
+
+def test_a_folder_that_holds_a_run_is_refused(trained, capsys):
+    before = files(trained / "run")
+    line = refused(capsys, "train", "--config", trained / "toy.yaml", "--run", trained / "run")
+    assert "already holds a run" in line
+    assert "--resume" in line
+    assert files(trained / "run") == before
+
+
+def test_resuming_with_other_settings_is_refused(trained, capsys):
+    before = files(trained / "run")
+    line = refused(
+        capsys, "train", "--config", trained / "toy.yaml", "--run", trained / "run", "--resume",
+        "--method.lr", "0.5",
+    )  # fmt: skip
+    assert "method.lr is 0.001 there and 0.5 here" in line
+    assert files(trained / "run") == before
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    config = toy_config(tmp_path.parent / f"{tmp_path.name}.yaml")
+    line = refused(capsys, "train", "--config", config, "--run", tmp_path)
+    assert "is not empty and holds no run" in line
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path, capsys):
+    (tmp_path / "taken").write_text("x")
+    config = toy_config(tmp_path / "toy.yaml")
+    assert "is a file" in refused(capsys, "train", "--config", config, "--run", tmp_path / "taken")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
+    # Under a file no folder can be made, whoever asks: file modes do not stop the superuser.
+    (tmp_path / "taken").write_text("x")
+    config = toy_config(tmp_path / "toy.yaml")
+    line = refused(capsys, "train", "--config", config, "--run", tmp_path / "taken" / "run")
+    assert "cannot be written to" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--method.decorelation", "xcov"], "did you mean 'decorrelation'"),
+        (["--method.steps", "many"], "steps"),
+        (["--method.steps", "-1"], "steps must be 0 or more, got -1"),
+        (["--method.batch_size", "1000"], "the training split has 96 images"),
+        (["--method.latent_dim", "0"], "latent_dim must be 1 or more"),
+        (["--method.decorrelation", "hsic"], "hsic"),
+        (["--method.updates", "both"], "both"),
+        (["--method", "CDNt"], "CDNt"),
+        (["--data", "Digitz"], "Digitz"),
+        (["--sead", "3"], "sead"),
+        (["--seed", "one"], "seed"),
+        (["--loop.save_every", "0"], "save_every must be 1 or more"),
+        (["--accelerator", "abacus"], "abacus"),
+        (["--precision", "16-mixed"], "16-mixed"),
+        (["--devices", "0"], "devices"),
+        (["--method.image_shape", "[1, 28, 28]"], "--method.image_shape"),
+        (["--method.num_labels", "5"], "--method.num_labels"),
+        (["--config", "no_such_config"], "cdnet_digits_demo"),
+    ],
+)
+def test_wrong_options_are_one_line(tmp_path, capsys, words, expected):
+    config = toy_config(tmp_path / "toy.yaml")
+    line = refused(capsys, "train", "--config", config, "--run", tmp_path / "r", *words)
+    assert expected in line
+    assert len(line) < 600
+
+
+@pytest.mark.parametrize("command", ["evaluate", "edit", "report"])
+def test_commands_on_runs_that_are_not_there(tmp_path, capsys, command):
+    assert "there is no such folder" in refused(capsys, command, tmp_path / "none")
+    assert "has no config.yaml" in refused(capsys, command, tmp_path)
+
+
+@pytest.fixture
+def copy_of_run(trained, tmp_path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(trained / "run", tmp_path / "copy"))
+
+
+def test_an_unfinished_run_cannot_be_evaluated(copy_of_run, capsys):
+    (copy_of_run / "weights.safetensors").unlink()
+    assert "has not finished training" in refused(capsys, "evaluate", copy_of_run)
+
+
+def test_truncated_weights_are_named(copy_of_run, capsys):
+    path = copy_of_run / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    assert "weights.safetensors cannot be read" in refused(capsys, "evaluate", copy_of_run)
+
+
+def test_weights_of_another_architecture_are_refused(copy_of_run, capsys):
+    config = copy_of_run / "config.yaml"
+    content = yaml.safe_load(config.read_text())
+    content["method"]["init_args"]["decoder"] = None
+    content["method"]["init_args"]["image_shape"] = [1, 8, 8]
+    config.write_text(yaml.safe_dump(content))
+    assert "another method or architecture" in refused(capsys, "report", copy_of_run)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "cannot be read"),
+        ("seed: 1", "method, data or seed is missing"),
+        ("method: {class_path: Nope}\ndata: {class_path: BundledDigits}\nseed: 1", "Nope"),
+    ],
+)
+def test_broken_settings_of_a_run_are_named(copy_of_run, capsys, text, expected):
+    (copy_of_run / "config.yaml").write_text(text)
+    line = refused(capsys, "evaluate", copy_of_run)
+    assert "config.yaml" in line
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--target", "9"], "9"),
+        (["--indices", "[4000]"], "4000"),
+        (["--images", "[no_such_file.png]"], "no_such_file.png"),
+    ],
+)
+def test_impossible_edits_are_one_line(trained, capsys, words, expected):
+    out = ["--out", trained / "nothing"]
+    assert expected in refused(capsys, "edit", trained / "run", *out, *words)
+
+
+def test_prepare_of_data_without_download_says_so(capsys):
+    assert run("prepare", "--data", "BundledDigits") == 0
+    assert "nothing to download" in capsys.readouterr().out
+
+
+def test_missing_files_of_a_data_set_are_one_line(tmp_path, capsys):
+    config = toy_config(tmp_path / "toy.yaml", data={"class_path": "MNIST", "init_args": {"folder": str(tmp_path / "no")}},
+                        method={"image_shape": [1, 28, 28], "num_labels": 10})  # fmt: skip
+    line = refused(capsys, "train", "--config", config, "--run", tmp_path / "r")
+    assert str(tmp_path / "no") in line
