@@ -87,7 +87,7 @@ def chart(curve: Curve) -> str:
         return HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
     parts = []
-    for tick in _log_ticks(y_low, y_high) if logarithmic else _ticks(y_low, y_high, 4):
+    for tick in _log_ticks(y_low, y_high) if logarithmic else _ticks(y_low, y_high, 5):
         y = y_at(tick)
         parts.append(f'<path class="rule" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" class="y">{_label(tick)}</text>')

@@ -16,7 +16,9 @@ class Measure(NamedTuple):
     """How a number is called, written and read."""
 
     name: str
-    meaning: str  # what it is, which way is better; {path} takes a share from the evaluation
+    # What it is and which way is better; `{path: words %}` fills in a share from the evaluation and
+    # `{path: words #}` a plain number, or nothing where it was not measured.
+    meaning: str
     write: Callable[[Any], str] = number
     unit: str = ""
 
@@ -38,6 +40,12 @@ MEASURES = {
         "How well the structures of each test image survive, at several scales. "
         "Higher is better, 1 is identical.",
     ),
+    "reconstruction.ms_ssim_scales": Measure(
+        "Scales of MS-SSIM", "As many of the published five as fit the image."
+    ),
+    "reconstruction.ms_ssim_weights": Measure("Weights of the scales", "The finest scale first."),
+    "reconstruction.value_range": Measure("Range of the pixels", "Mapped to black 0 and white 1."),
+    "reconstruction.images": Measure("Images", "Test images that were reconstructed."),
     "leakage.linear_probe": Measure(
         "Class read from z, linear",
         "How often logistic regression, trained on the codes of training images, names the class "
@@ -55,9 +63,19 @@ MEASURES = {
     ),
     "leakage.dcor": Measure(
         "Distance correlation of label code and z",
-        "0 for independent codes of endlessly many images, 1 at most. Lower is better; on few "
-        "images it is above 0 for independent codes too, so compare it on the same images only.",
+        "From 0 to 1, lower is better. It is above 0 even for independent codes when images are "
+        "few, so compare it on the same images only.{leakage.dcor_shuffled: With the codes "
+        "shuffled among the images it is #.}",
     ),
+    "leakage.dcor_shuffled": Measure(
+        "The same, shuffled", "The floor: what independent codes give on as many images."
+    ),
+    "leakage.train_samples": Measure("Training images", "What the probes learn from."),
+    "leakage.test_samples": Measure("Test images", "What the probes are scored on."),
+    "leakage.dimensions": Measure("Dimensions of z", ""),
+    "leakage.classes": Measure("Classes", ""),
+    "leakage.mlp_width": Measure("Width of the small network", "Units of its hidden layer."),
+    "leakage.seed": Measure("Seed", "Of the small network's first weights and order of images."),
     "editing.recognised": Measure(
         "Edits recognised",
         "How often a classifier, trained on real training images only, takes a test image edited "
@@ -66,6 +84,7 @@ MEASURES = {
         "in %.}",
         share,
     ),
+    "editing.per_class": Measure("Edits recognised", "", share),
     "editing.classifier_accuracy": Measure(
         "Accuracy of the judging classifier",
         "How often it is right on the real test images.",
@@ -99,8 +118,9 @@ def headlines(evaluation: Evaluation) -> str:
             continue
         measure = MEASURES[path]
         mean = value["mean"] if _is_spread(value) else value
+        written = f"{mean:.3g}" if measure.write is number else measure.write(mean)
         tiles.append(
-            f"<div><dt>{text(measure.name)}</dt><dd><strong>{text(measure.write(mean))}</strong>"
+            f"<div><dt>{text(measure.name)}</dt><dd><strong>{text(written + measure.unit)}</strong>"
             f"<span>{text(_meaning(measure, evaluation))}</span></dd></div>"
         )
     return f'<dl class="headlines">{"".join(tiles)}</dl>' if tiles else ""
@@ -118,18 +138,17 @@ def measure_tables(evaluation: Evaluation, label_names: Sequence[str]) -> str:
         rows, bars = [], ""
         for path, value in entries:
             if _is_bars(value, label_names):
-                bars += _bars(f"{_plain_name(path)}, by class", value, label_names)
+                bars += _bars(f"{_name(path)}, by class", value, label_names)
             else:
                 rows.append(_row(path, value, evaluation))
-        title = _plain_name(group) if group else "general"
-        parts.append(f"<h3>{text(title.capitalize())}</h3>")
+        parts.append(f"<h3>{text(_name(group) if group else 'General')}</h3>")
         parts.append(table(("measure", "value", "meaning"), rows, kind="measures") if rows else "")
         parts.append(bars)
     return "".join(parts)
 
 
 def _row(path: str, value: Any, evaluation: Evaluation) -> tuple[str, str, str]:
-    measure = MEASURES.get(path, Measure(_plain_name(path).capitalize(), ""))
+    measure = MEASURES.get(path, Measure(_name(path), ""))
     if _is_spread(value):
         written = _mean_and_spread(measure, value["mean"], value["std"])
     elif value is None or isinstance(value, (bool, str, list)):
@@ -150,14 +169,15 @@ def _mean_and_spread(measure: Measure, mean: float, std: float) -> str:
 
 
 def _meaning(measure: Measure, evaluation: Evaluation) -> str:
-    """Fills `{path: words % words}` with a share of the evaluation, or leaves it out."""
+    """Fills in what the words quote from the evaluation."""
     head, brace, rest = measure.meaning.partition("{")
     if not brace:
         return head
     path, _, words = rest.partition("}")[0].partition(":")
     value = _look_up(evaluation, path)
-    known = isinstance(value, (int, float))
-    return head + (words.replace("%", share(value), 1) if known else "")
+    if not isinstance(value, (int, float)):
+        return head
+    return head + words.replace("%", share(value), 1).replace("#", number(value), 1)
 
 
 def _bars(title: str, values: Sequence[float], names: Sequence[str]) -> str:
@@ -166,7 +186,7 @@ def _bars(title: str, values: Sequence[float], names: Sequence[str]) -> str:
         f"</span></td><td>{text(share(value))}</td></tr>"
         for name, value in zip(names, values, strict=True)
     )
-    return f'<table class="bars"><caption>{text(title.capitalize())}</caption>{rows}</table>'
+    return f'<table class="bars"><caption>{text(title)}</caption>{rows}</table>'
 
 
 def _is_bars(value: Any, names: Sequence[str]) -> bool:
@@ -196,5 +216,8 @@ def _look_up(evaluation: Evaluation, path: str) -> Any:
     return value
 
 
-def _plain_name(path: str) -> str:
-    return path.rpartition(".")[2].replace("_", " ")
+def _name(path: str) -> str:
+    """The name given above, or the key's own."""
+    if path in MEASURES:
+        return MEASURES[path].name
+    return path.rpartition(".")[2].replace("_", " ").capitalize()

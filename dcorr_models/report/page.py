@@ -151,13 +151,13 @@ def _curves(run: Run) -> str:
         return f'<p class="note">The log of the training, {run.folder.log.name}, is empty.</p>'
     seconds = training_seconds(run.log)
     last_steps = {row["stage"]: row["step"] for row in run.log}
-    parts = []
+    parts = [
+        "<p>Against the number of updates. Each point is the mean of the updates since the one "
+        "before; the last value stands on the right.</p>"
+    ]
     for stage, curves in curves_of(run.log).items():
-        parts.append(
-            f"<h3>{text(stage)}</h3><p class='soft'>{number(last_steps[stage])} updates in "
-            f"{duration(seconds[stage])}. Each point is the mean since the one before; "
-            "the last value stands on the right.</p>"
-        )
+        length = f"{number(last_steps[stage])} updates in {duration(seconds[stage])}"
+        parts.append(f'<h3>{text(stage)} <span class="soft">{length}</span></h3>')
         parts.append(f'<div class="panels">{"".join(map(_panel, curves))}</div>')
         constant = [f"{text(c.title)} {number(c.values[0])}" for c in curves if c.constant]
         if constant:

@@ -129,7 +129,7 @@ class TestBuildReport:
             assert wanted in page.text
         for wanted in ("18.8\u00a0%", "56.2\u00a0%", "96.5\u00a0%", "97.9\u00a0%", "95.8\u00a0%"):
             assert wanted in page.text
-        for wanted in ("Ms ssim scales 2 ", "Number of edits 144 ", "94\u00a0%"):
+        for wanted in ("Scales of MS-SSIM 2 ", "Number of edits 144 ", "94\u00a0%"):
             assert wanted in page.text
         assert "Chance is 25\u00a0%" in page.text
         assert "trained in 1\u00a0min 40\u00a0s" in page.text
@@ -283,13 +283,22 @@ class TestMeasures:
         assert len(page.named("div")) == 1
         assert "Chance" not in page.text
 
+    def test_meanings_quote_the_evaluation_where_they_can(self):
+        measured = {"dcor": 0.25, "dcor_shuffled": 0.14743, "linear_probe": 0.5, "chance": 0.1}
+        with_floor = Page(measure_tables({"leakage": measured}, ["0"])).text
+        assert "shuffled among the images it is 0.1474." in with_floor
+        assert "Chance is 10\u00a0%." in with_floor
+        without = Page(measure_tables({"leakage": {"dcor": 0.25}}, ["0"])).text
+        assert "shuffled among" not in without
+        assert "{" not in with_floor + without
+
     def test_no_value_is_written_as_none(self):
         assert "none" in Page(measure_tables({"leakage": {"dcor": None}}, ["0"])).text
 
     def test_the_order_of_the_headlines(self):
         page = Page(headlines(EVALUATION))
         numbers = re.findall(r"<strong>(.*?)</strong>", headlines(EVALUATION))
-        assert numbers == ["96.5\u00a0%", "18.8\u00a0%", "56.2\u00a0%", "0.1671", "0.8765"]
+        assert numbers == ["96.5\u00a0%", "18.8\u00a0%", "56.2\u00a0%", "0.167", "0.876"]
         assert "right in 97.9\u00a0%" in page.text
 
     def test_bars_for_a_number_a_class(self):
