@@ -77,7 +77,7 @@ def _try_download(url: str, folder: Path, sha256: str) -> str | None:
         downloader = pooch.HTTPDownloader(progressbar=show_progress, timeout=_TIMEOUT_SECONDS)
         pooch.retrieve(url, None, fname="download", path=folder, downloader=downloader)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        return " ".join(str(error).split())
+        return _reason(error)
     try:
         found = content_sha256(folder / "download")
     except DataError:
@@ -85,3 +85,18 @@ def _try_download(url: str, folder: Path, sha256: str) -> str | None:
     if found != sha256:
         return f"checksum mismatch, SHA-256 {found[:12]}... of the content, wanted {sha256[:12]}..."
     return None
+
+
+def _reason(error: Exception) -> str:
+    """In a few words; requests' own text repeats the address and the whole chain of causes."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"HTTP status {error.response.status_code}"
+    if isinstance(error, requests.Timeout):
+        return f"no answer within {_TIMEOUT_SECONDS} seconds"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    return " ".join(str(error).split())
