@@ -56,24 +56,9 @@ class Side:
         """Shift by the row means ``rows``, or estimates of them, less half of their mean."""
         self.shift = (rows - mean(rows, weights).unsqueeze(-1) / 2).to(self.shift.dtype)
 
-    def powers(self, d: Tensor) -> Tensor:
-        """Return the distances to the power ``exponent``; this may be ``d`` itself."""
-        if self.exponent == 1.0:
-            return d
-        return d.square() if self.exponent == 2.0 else d.pow(self.exponent)
-
-    def slopes(self, d: Tensor) -> Tensor:
-        r"""Return :math:`\alpha d^{\alpha - 2}`: times a difference, the gradient; 0 at 0."""
-        if self.exponent == 2.0:
-            return torch.full_like(d, 2.0)  # coincident points have a difference of 0 all the same
-        apart = d.masked_fill(d == 0, torch.inf)
-        if self.exponent == 1.0:
-            return apart.reciprocal_()
-        return apart.pow_(self.exponent - 2).mul_(self.exponent)
-
     def shifted(self, d: Tensor, block: Block) -> Tensor:
         """Return the shifted powers of a block of distances, 0 on the diagonal."""
-        a = self.powers(d) - self.shift[:, block.rows, None]
+        a = powers(d, self.exponent) - self.shift[:, block.rows, None]
         a -= self.shift[:, None, block.columns]
         if not block.mirrored:
             a.diagonal(dim1=-2, dim2=-1).zero_()
@@ -137,14 +122,26 @@ class PairSums:
         return Moments(means, rows, kept)
 
 
+def powers(d: Tensor, exponent: float) -> Tensor:
+    """Return the distances to the power ``exponent``; this may be ``d`` itself."""
+    if exponent == 1.0:
+        return d
+    return d.square() if exponent == 2.0 else d.pow(exponent)
+
+
+def slopes(d: Tensor, exponent: float) -> Tensor:
+    r"""Return :math:`\alpha d^{\alpha - 2}`: times a difference, the gradient; 0 at 0."""
+    if exponent == 2.0:
+        return torch.full_like(d, 2.0)  # coincident points have a difference of 0 all the same
+    apart = d.masked_fill(d == 0, torch.inf)
+    if exponent == 1.0:
+        return apart.reciprocal_()
+    return apart.pow_(exponent - 2).mul_(exponent)
+
+
 def mean(values: Tensor, weights: Tensor | None) -> Tensor:
     """Return the (weighted) mean over the last dimension."""
     return values.mean(-1) if weights is None else (values * weights).sum(-1)
-
-
-def row_means(a: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the (weighted) row means of a matrix."""
-    return a.mean(-1) if weights is None else weighted_sum(a, weights, slice(None))
 
 
 def weighted_sum(values: Tensor, weights: Tensor | None, columns: slice) -> Tensor:

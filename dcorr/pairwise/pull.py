@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dcorr.pairwise.centring import Block, Pair, Side, shifted, weighted_sum
+from dcorr.pairwise.centring import Block, Pair, Side, shifted, slopes, weighted_sum
 from dcorr.pairwise.sample import wide
 
 
@@ -76,7 +76,7 @@ class PairPull:
         matrices = shifted(self.sides, block)
         for k, (side, d) in enumerate(zip(self.sides, block.distances, strict=True)):
             if self.wanted[k]:
-                w = self._gradient_of_powers(k, matrices, block).mul_(side.slopes(d))
+                w = self._gradient_of_powers(k, matrices, block).mul_(slopes(d, side.exponent))
                 side.sample.pull(self.grads[k], w, d, block.rows, block.columns)
 
     def _gradient_of_powers(self, k: int, matrices: list[Tensor], block: Block) -> Tensor:
@@ -132,7 +132,8 @@ class WeightPull:
             self.grad[:, block.columns] += factor * weighted_sum(matrix.mT, vector, block.rows)
 
     def _factor(self, k: int, m: int, g: Tensor) -> Tensor:
-        return 2 * g * self.pull.sides[k].unit * self.pull.sides[m].unit
+        factor: Tensor = 2 * g * self.pull.sides[k].unit * self.pull.sides[m].unit
+        return factor
 
     def finish(self) -> Tensor:
         """Return the gradient, with what the blocks leave out: the diagonal and the shifts."""

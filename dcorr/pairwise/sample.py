@@ -12,6 +12,12 @@ from torch import Tensor
 # computed again from differences, which leaves the others a relative error of about eps / share.
 NEAR = {torch.float32: 1e-2, torch.float64: 1e-4}
 
+# Where a floating-point number keeps its exponent: the integer of its width, and the mask.
+EXPONENT_BITS = {
+    torch.float32: (torch.int32, 0x7F800000),
+    torch.float64: (torch.int64, 0x7FF0000000000000),
+}
+
 # With so few features differences cost no more than the product.
 FEW_FEATURES = 2
 
@@ -40,10 +46,13 @@ class Sample(ABC):
     """
 
     def __init__(self, x: Tensor) -> None:
-        self.centred = x - x.mean(-2, keepdim=True)
-        size = self.centred.abs().amax((-2, -1), keepdim=True)
-        self.scale = torch.exp2(torch.frexp(size).exponent.clamp(min=-120).to(x.dtype) - 1)
         self.x = x
+        self.centred = x - x.mean(-2, keepdim=True)
+        size = torch.linalg.vector_norm(self.centred, torch.inf, dim=(-2, -1), keepdim=True)
+        size = size.clamp(min=torch.finfo(x.dtype).tiny)
+        # All but the exponent of a floating-point number cleared is the power of two below it.
+        integer, exponent_bits = EXPONENT_BITS[x.dtype]
+        self.scale = size.view(integer).bitwise_and(exponent_bits).view(x.dtype)  # (B, 1, 1)
 
     @abstractmethod
     def distances(self, rows: slice, columns: slice) -> Tensor:
@@ -126,7 +135,8 @@ class SampleByProduct(Sample):
         _pull_by_product(grad, w.masked_fill(near, 0.0), self.points, rows, columns)
 
     def _reach(self, rows: slice, columns: slice) -> Tensor:
-        return self.norms[:, rows, None] + self.norms[:, None, columns]
+        reach: Tensor = self.norms[:, rows, None] + self.norms[:, None, columns]
+        return reach
 
     def _lists(self, mask: Tensor) -> list[tuple[Tensor, ...]]:
         """Return the indices where ``mask`` is set, in pieces whose differences fit in GATHER."""

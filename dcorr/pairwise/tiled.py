@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from dcorr.pairwise.centring import Block, Moments, PairSums, Side
+from dcorr.pairwise.centring import Block, Moments, PairSums, Side, powers
 from dcorr.pairwise.pull import Incoming, pull_blocks
 
 # Rows of a block. A block of float32 distances of both samples and what is made of them should
@@ -58,7 +58,9 @@ def _estimated_row_means(side: Side) -> Tensor:
     n = side.shift.shape[-1]
     landmarks = slice(0, n, -(-n // LANDMARKS))
     means = [
-        side.powers(side.sample.distances(slice(top, min(top + ROWS, n)), landmarks)).mean(-1)
+        powers(
+            side.sample.distances(slice(top, min(top + ROWS, n)), landmarks), side.exponent
+        ).mean(-1)
         for top in range(0, n, ROWS)
     ]
     return torch.cat(means, -1)
