@@ -53,26 +53,29 @@ def gm_loss(
     with the two terms of :func:`gm_loss_terms`.
 
     Args:
-        z: see :func:`gm_loss_terms`, as for the arguments not listed here.
-        labels: the class of each sample.
-        means: the class means.
-        log_variances: the logarithms of the class variances.
+        z: ``(*batch, n, d)`` or ``(n,)``, which is read as ``(n, 1)``; floating point.
+        labels: ``(n,)`` or ``(*batch, n)``, an integer dtype, 0..C-1; the values are not checked
+            here, see :func:`gm_loss_terms`.
+        means: ``(*batch, C, d)``, the class means.
+        log_variances: shape of ``means``, the logarithms of the class variances.
         margin: the margin α >= 0; 0 as in Lr-LiVAE, 0.1 in the published code of Wan et al.
         likelihood_weight: λ_lkd >= 0; 0.1 as in Lr-LiVAE, 0.01 in the published code of Wan et al.
-        priors: class probabilities.
-        weights: sample weights.
-        check_finite: raise on NaN or infinity.
+        priors: ``(C,)`` class probabilities, divided by their sum; ``None`` is 1/C each.
+        weights: ``(n,)`` or ``(*batch, n)`` sample weights, divided by their sum; ``None`` weighs
+            every sample alike.
+        check_finite: raise on NaN or infinity in the tensors of numbers.
 
     Returns:
-        Tensor of shape ``batch``, in nats. L_cls >= 0; L_lkd is a density and can be negative, so
-        the loss has no lower bound unless the variances have one.
+        Tensor of shape ``batch``, in nats, in the dtype of ``z`` (float32 for half precision under
+        autocast). L_cls >= 0; L_lkd is a density and can be negative, so the loss has no lower
+        bound unless the variances have one.
 
     Raises:
-        TypeError: see :func:`gm_loss_terms`.
-        ValueError: see :func:`gm_loss_terms`; also if ``likelihood_weight`` is negative.
+        TypeError: if a tensor has the wrong kind of dtype, or the dtypes differ.
+        ValueError: if shapes or devices do not fit, or an option is negative.
 
     Gradient:
-        Smooth, of any order, in ``z``, ``means`` and ``log_variances``.
+        Smooth, of any order, in every tensor of numbers; there are no ties.
 
     Reference:
         Wan et al. 2018, "Rethinking feature distribution for loss functions in image
@@ -145,7 +148,7 @@ def gm_loss_terms(
         ValueError: if shapes or devices do not fit, or ``margin`` is negative.
 
     Gradient:
-        Smooth, of any order, in ``z``, ``means`` and ``log_variances``.
+        Smooth, of any order, in every tensor of numbers; there are no ties.
 
     Reference:
         Wan et al. 2018, the section on the large-margin GM loss; Zheng and Sun 2019, Lr-LiVAE,

@@ -152,6 +152,25 @@ def test_memory_layout_does_not_matter(kind: str) -> None:
         assert not torch.equal(code[0], code[1])
 
 
+def test_a_feature_costs_what_it_is_worth() -> None:
+    # For a linear code z = a x of a feature worth v, the best size is a² = σ √(v/λ) - σ², or 0.
+    worth, sigma, decay = torch.tensor([0.01, 0.04, 0.16, 1.0], dtype=F64), 0.5, 0.1
+    a = torch.full((4,), 0.7, dtype=F64, requires_grad=True)
+    b = torch.full((4,), 0.7, dtype=F64, requires_grad=True)
+    generator = seeded()
+    optimizer = torch.optim.Adam([a, b], lr=0.02)
+    for _ in range(500):
+        x = torch.randn(500, 4, generator=generator, dtype=F64)
+        code, penalty = asymmetric_noise(a * x, sigma=sigma, decay=decay, generator=generator)
+        loss = (worth * (x - b * code).square()).sum(-1).mean() + penalty
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    expected = (sigma * (worth / decay).sqrt() - sigma**2).clamp(min=0)
+    assert (expected[:1] == 0).all()
+    assert_close(a.detach().square(), expected, rtol=0.1, atol=0.02)
+
+
 # -- dtypes ---------------------------------------------------------------------------------------
 
 
@@ -253,6 +272,23 @@ def test_no_host_sync() -> None:
     with NoHostSync():
         code, penalty = asymmetric_noise(z)
         (code.sum() + penalty).backward()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_does_not_wait() -> None:
+    z = draw(60, 5, dtype=torch.float32)
+    expected = asymmetric_noise(z)[1]
+    leaf, generator = z.cuda().requires_grad_(), torch.Generator("cuda").manual_seed(0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        code, penalty = asymmetric_noise(leaf, generator=generator)
+        (code.sum() + penalty).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert_close(penalty.cpu(), expected, **tolerance(torch.float32, "value"))
+    with pytest.raises(ValueError, match=r"generator must be on the device"):
+        asymmetric_noise(leaf, generator=seeded())
 
 
 # -- the module -----------------------------------------------------------------------------------

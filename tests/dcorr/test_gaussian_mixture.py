@@ -550,6 +550,24 @@ def test_no_host_sync(form: str) -> None:
         loss.backward()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_matches_the_cpu_and_does_not_wait(form: str) -> None:
+    p = draw(60, 4, 3)
+    gm = GaussianMixtureLoss(4, 3, margin=0.2, priors=p.priors)
+    z = p.z.float()
+    expected = gm(z, p.labels), gm.log_density(z), gm.total_log_density(z)
+    gm, z, labels = gm.cuda(), z.cuda().requires_grad_(), p.labels.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        values = gm(z, labels), gm.log_density(z), gm.total_log_density(z)
+        (sum(v.sum() for v in values) + gm.sample(labels).sum()).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for value, reference in zip(values, expected, strict=True):
+        assert_close(value.cpu(), reference, **tolerance(torch.float32, "value"))
+
+
 # -- the module -----------------------------------------------------------------------------------
 
 
