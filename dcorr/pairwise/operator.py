@@ -20,6 +20,10 @@ from dcorr.pairwise.sample import wide
 
 BACKENDS = {"dense": dense, "tiled": tiled}
 
+# Up to this many samples all is computed in float64, whatever came: there are too few pairs for
+# roundings to average out, and it costs next to nothing.
+FEW_SAMPLES = 64
+
 # ab, aa, bb: (*batch,); row means of a and of b: (*batch, N); kept distances: (*batch, N, N) twice.
 # What is not asked for is an empty tensor, so that the operator always has the same outputs.
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -121,20 +125,19 @@ def _moments(
 ) -> Outputs:
     """Run a backend on flattened batch dimensions."""
     batch = x.shape[:-2]
-    xs = [t.reshape(-1, *t.shape[-2:]) for t in (x, y) if t is not None]
-    w = None if weights is None else weights.reshape(-1, weights.shape[-1])
+    xs, w = _flat(x, y, weights)
     with torch.autocast(x.device.type, enabled=False):
         moments = BACKENDS[method].forward(xs, w, exponent, variances)
 
-    def out(t: Tensor | None) -> Tensor:
-        return (
-            x.new_empty((*batch, 0)) if t is None else t.reshape(batch + t.shape[1:]).contiguous()
-        )
+    def out(t: Tensor | None, dtype: torch.dtype) -> Tensor:
+        if t is None:
+            return x.new_empty((*batch, 0), dtype=dtype)
+        return t.reshape(batch + t.shape[1:]).contiguous()
 
     products = (moments.products.get(pair) for pair in ((0, 1), (0, 0), (1, 1)))
-    ab, aa, bb = (out(product) for product in products)
-    a_rows, b_rows = (out(t) for t in _two(moments.rows))
-    a, b = (out(t) for t in _two(moments.kept))
+    ab, aa, bb = (out(product, wide(x)) for product in products)
+    a_rows, b_rows = (out(t, wide(x)) for t in _two(moments.rows))
+    a, b = (out(t, _work_dtype(x)) for t in _two(moments.kept))
     return ab, aa, bb, a_rows, b_rows, a, b
 
 
@@ -159,8 +162,7 @@ def _pull(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run a backend's backward on flattened batch dimensions."""
     n = x.shape[-2]
-    xs = [t.reshape(-1, *t.shape[-2:]) for t in (x, y) if t is not None]
-    w = None if weights is None else weights.reshape(-1, n)
+    xs, w = _flat(x, y, weights)
     products = {
         pair: g.reshape(-1)
         for pair, g in zip(((0, 1), (0, 0), (1, 1)), (g_ab, g_aa, g_bb), strict=True)
@@ -179,10 +181,23 @@ def _pull(
     gx, gy, gw = (
         x.new_empty((*x.shape[:-2], 0))
         if g is None or t is None
-        else g.reshape(t.shape).contiguous()
+        else g.reshape(t.shape).to(t.dtype).contiguous()
         for g, t in zip(grads, (x, y, weights), strict=True)
     )
     return gx, gy, gw
+
+
+def _flat(
+    x: Tensor, y: Tensor | None, weights: Tensor | None
+) -> tuple[list[Tensor], Tensor | None]:
+    """Return samples and weights with one batch dimension, in the dtype to compute in."""
+    dtype = _work_dtype(x)
+    xs = [t.reshape(-1, *t.shape[-2:]).to(dtype) for t in (x, y) if t is not None]
+    return xs, None if weights is None else weights.reshape(-1, weights.shape[-1]).to(dtype)
+
+
+def _work_dtype(x: Tensor) -> torch.dtype:
+    return wide(x) if x.shape[-2] <= FEW_SAMPLES else x.dtype
 
 
 def _two(tensors: list[Tensor]) -> list[Tensor | None]:
@@ -230,8 +245,8 @@ def _(
         empty(variances and two, dtype=moment),
         empty(True, n, dtype=moment),
         empty(two, n, dtype=moment),
-        empty(kept, n, n),
-        empty(kept and two, n, n),
+        empty(kept, n, n, dtype=_work_dtype(x)),
+        empty(kept and two, n, n, dtype=_work_dtype(x)),
     )
 
 
