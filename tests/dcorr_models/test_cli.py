@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def toy_config(path: Path, *, method: dict | None = None, **top: object) -> Path:
     """A YAML file for a toy CDNet: every network is the user's own, by import path."""
     arguments = {
-        "image_shape": [1, 8, 8],
+        "image_shape": [1, 12, 12],
         "num_labels": 4,
         "latent_dim": 3,
         "batch_size": 24,
@@ -256,7 +256,7 @@ def test_weights_of_another_architecture_are_refused(copy_of_run, capsys):
     config = copy_of_run / "config.yaml"
     content = yaml.safe_load(config.read_text())
     content["method"]["init_args"]["decoder"] = None
-    content["method"]["init_args"]["image_shape"] = [1, 8, 8]
+    content["method"]["init_args"]["image_shape"] = [1, 12, 12]
     config.write_text(yaml.safe_dump(content))
     assert "another method or architecture" in refused(capsys, "report", copy_of_run)
 

@@ -11,7 +11,7 @@ from dcorr_models.nets.cdnet import CriticOutput
 
 
 class ToyImages(DataSource):
-    """Four classes of 8x8 images: a bright quadrant on noise. Learnable in twenty steps.
+    """Four classes of 12x12 images: a bright quadrant on noise. Learnable in twenty steps.
 
     Args:
         train: images of the training split.
@@ -22,7 +22,7 @@ class ToyImages(DataSource):
 
     def __init__(self, *, train: int = 96, seed: int = 0) -> None:
         self.train, self.seed = train, seed
-        self.image_shape = (1, 8, 8)
+        self.image_shape = (1, 12, 12)
         self.label_names = ("0", "1", "2", "3")
 
     def splits(self) -> Splits:
@@ -31,17 +31,17 @@ class ToyImages(DataSource):
 
     def _draw(self, n: int, generator: torch.Generator) -> LabelledImages:
         labels = torch.arange(n) % 4
-        images = torch.randint(0, 60, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+        images = torch.randint(0, 60, (n, 1, 12, 12), generator=generator, dtype=torch.uint8)
         for i, label in enumerate(labels.tolist()):
-            row, column = 4 * (label // 2), 4 * (label % 2)
-            images[i, :, row : row + 4, column : column + 4] += 180
+            row, column = 6 * (label // 2), 6 * (label % 2)
+            images[i, :, row : row + 6, column : column + 6] += 180
         return LabelledImages(images, labels)
 
 
 class ToyEncoder(nn.Sequential):
     def __init__(self, out: int) -> None:
         super().__init__(
-            nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2),
+            nn.Flatten(), nn.Linear(144, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2),
             nn.Linear(16, out),
         )  # fmt: skip
 
@@ -50,17 +50,17 @@ class ToyDecoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(7, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 64), nn.Sigmoid()
+            nn.Linear(7, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 144), nn.Sigmoid()
         )
 
     def forward(self, label_code: Tensor, residual: Tensor) -> Tensor:
-        return self.net(torch.cat([label_code, residual], dim=1)).unflatten(1, (1, 8, 8))
+        return self.net(torch.cat([label_code, residual], dim=1)).unflatten(1, (1, 12, 12))
 
 
 class ToyCritic(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(64, 16))
+        self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(144, 16))
         self.head = nn.Sequential(nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
 
     def forward(self, images: Tensor) -> CriticOutput:
@@ -72,7 +72,7 @@ def toy_cdnet(seed: int = 0, **options: object) -> CDNet:
     """A CDNet on `ToyImages` with small networks of the user's own."""
     torch.manual_seed(seed)
     settings: dict = {
-        "image_shape": (1, 8, 8),
+        "image_shape": (1, 12, 12),
         "num_labels": 4,
         "latent_dim": 3,
         "batch_size": 24,

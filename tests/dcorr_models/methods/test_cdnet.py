@@ -320,5 +320,5 @@ def test_settings_name_every_argument():
     settings = toy_cdnet(decorrelation=dcorr.XCovLoss()).settings()
     assert settings["class_path"] == "dcorr_models.methods.CDNet"
     assert settings["init_args"]["decorrelation"] == {"class_path": "dcorr.XCovLoss"}
-    assert settings["init_args"]["image_shape"] == [1, 8, 8]
+    assert settings["init_args"]["image_shape"] == [1, 12, 12]
     assert isinstance(toy_cdnet().stages()[1], DisentangleStage)

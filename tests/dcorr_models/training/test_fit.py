@@ -83,7 +83,7 @@ def test_a_finished_stage_is_loaded_not_trained_again(tmp_path):
 
 def test_toy_training_learns_the_classes_and_the_images(tmp_path):
     # 96 images and 200 updates: enough for both stages to show that they learn.
-    model = train(toy_cdnet(label_steps=60), tmp_path, steps=200).eval()
+    model = train(toy_cdnet(label_steps=60, lr=3e-3), tmp_path, steps=200).eval()
     images, labels = ToyImages().splits().test.tensors()
     with torch.no_grad():
         codes = model.encode(images)
@@ -136,7 +136,7 @@ def test_a_broken_checkpoint_is_named_and_left_alone(tmp_path, spoil, message):
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     train(toy_cdnet(), tmp_path, steps=4)
     other = toy_cdnet(latent_dim=5, residual_encoder=None, architecture="mnist",
-                      image_shape=(1, 8, 8), discriminator=None)  # fmt: skip
+                      image_shape=(1, 12, 12), discriminator=None)  # fmt: skip
     with pytest.raises(CheckpointError, match="another architecture"):
         train(other, tmp_path)
 
