@@ -211,8 +211,8 @@ class TestEditFiles:
         single = np.asarray(Image.open(path.parent / "01_test5_as_3.png"))
         wanted = edit_class(method, data.splits().test.__getitems__([5])["image"], 3)
         assert (single == (wanted[0, 0] * 255).round().numpy()).all()
-        scale = 84 // 8
-        assert Image.open(path).height == 2 * 8 * scale + 4
+        side = data.image_shape[1]
+        assert Image.open(path).height == 2 * side * (84 // side) + 4
 
     def test_own_files_to_one_class(self, tmp_path):
         for name, value in (("a b.png", 30), ("c.png", 200)):
