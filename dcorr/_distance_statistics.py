@@ -88,7 +88,8 @@ class Samples:
         if not self.settings.unbiased:
             return aa, bb
         # All points but one alike: the unbiased variance vanishes, though the points do differ.
-        noise = max((NOISE * self.epsilon) ** 2, NOISE * torch.finfo(aa.dtype).eps)
+        # Many pairs are summed, so what rounding leaves of it is below one rounding of the biased.
+        noise = max(self.epsilon, NOISE * torch.finfo(aa.dtype).eps)
         own = (unbiased(aa, a, a, self.n), aa), (unbiased(bb, b, b, self.n), bb)
         first, second = (torch.where(u <= noise * v, 0.0, u) for u, v in own)
         return first, second

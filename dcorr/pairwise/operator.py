@@ -170,7 +170,7 @@ def _pull(
     }
     rows = [None if t is None else t.reshape(-1, n) for t in (u, v)][: len(xs)]
     means = [t.reshape(-1, n) for t in (a_rows, b_rows)[: len(xs)]]
-    kept = [t.reshape(-1, n, n) for t in (a, b) if t.numel()]
+    kept = [t.reshape(-1, n, n) for t in (a, b) if t.ndim == x.ndim]
     wanted = [x_wanted, y_wanted, weights_wanted] if y is not None else [x_wanted, weights_wanted]
     with torch.autocast(x.device.type, enabled=False):
         grads = BACKENDS[method].backward(
