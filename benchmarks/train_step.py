@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from measure import machine, summary, synchronise, time_in_turn, write_rows
+from measure import Timing, machine, summary, synchronise, time_in_turn, write_rows
 from torch import Tensor, nn
 
 from dcorr_models.data import BundledDigits
@@ -105,7 +105,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--warmup", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/train_step.csv")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results/train_step.csv"
+    )
     options = parser.parse_args()
 
     fabric = Fabric(accelerator=options.device, devices=1)
@@ -129,8 +131,7 @@ def main() -> None:
     for name, values in times.items():
         t = summary(values)
         print(f"{name:32s} {1e3 * t.median:9.2f} ms  ({1e3 * t.low:.2f} to {1e3 * t.high:.2f})")
-        rows.append({"case": name, "part": "whole", "median_ms": 1e3 * t.median,
-                     "low_ms": 1e3 * t.low, "high_ms": 1e3 * t.high, **description})  # fmt: skip
+        rows.append(row(name, "whole", t, description))
     rows += print_split(fabric, batch, device, options, description)
 
     whole = summary(times["simultaneous"]).median
@@ -140,6 +141,11 @@ def main() -> None:
     print(f"regulariser's share of a simultaneous step: {share:.2%} (goal: at most 1%)")
     write_rows(options.out, rows)
     print(f"written: {options.out}")
+
+
+def row(case: str, part: str, timing: Timing, description: dict[str, str]) -> dict[str, Any]:
+    numbers = {f"{name}_ms": 1e3 * value for name, value in timing._asdict().items()}
+    return {"case": case, "part": part, **numbers, **description}
 
 
 def print_split(
@@ -164,8 +170,7 @@ def print_split(
         for part, values in samples.items():
             t = summary(values)
             print(f"    {part:28s} {1e3 * t.median:9.2f} ms")
-            rows.append({"case": updates, "part": part, "median_ms": 1e3 * t.median,
-                         "low_ms": 1e3 * t.low, "high_ms": 1e3 * t.high, **description})  # fmt: skip
+            rows.append(row(updates, part, t, description))
     return rows
 
 

@@ -48,7 +48,7 @@ class Parser(ArgumentParser):
         kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(*args, **kwargs)
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         # Raw: an inner parser's message becomes part of the outer one's; `main` explains the whole.
         raise OptionError(message)
 
@@ -80,7 +80,9 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
 def _prepare_parser() -> Parser:
     parser = Parser(description="Download a data set where it can be downloaded, with checksums.")
     parser.add_subclass_arguments(DataSource, "data", required=True, help="the data set")
-    parser.add_argument("--mirror", type=str | None, default=None, help="download from this address")
+    parser.add_argument(
+        "--mirror", type=str | None, default=None, help="download from this address"
+    )
     return parser
 
 
@@ -120,7 +122,10 @@ def _edit_parser() -> Parser:
     parser.add_argument("--target", type=str | None, default=None, help="class; all if left out")
     parser.add_argument("--images", type=list[str], default=[], help="your own image files")
     parser.add_argument(
-        "--indices", type=list[int], default=[0, 1, 2, 3, 4, 5, 6, 7], help="test images, if no files"
+        "--indices",
+        type=list[int],
+        default=[0, 1, 2, 3, 4, 5, 6, 7],
+        help="test images, if no files",
     )
     parser.add_argument("--invert", action="store_true", help="your files are dark on white")
     parser.add_argument("--out", type=str | None, default=None, help="folder; default RUN/edited")
@@ -234,7 +239,10 @@ def _report(options: Namespace, parser: Parser) -> None:
     from dcorr_models.report import build_report
 
     folder, method, data = load_run(options.run)
-    print(f"written: {build_report(folder, method, data.splits())}")
+    written = build_report(
+        folder, method, data.splits(), data_name=data.name, label_names=data.label_names
+    )
+    print(f"written: {written}")
 
 
 COMMANDS: dict[str, Callable[[Namespace, Parser], None]] = {
@@ -303,4 +311,3 @@ def _flat_lines(content: dict[str, Any], prefix: str = "") -> list[str]:
         elif not isinstance(value, list):
             lines.append(f"{prefix}{key}: {value}")
     return lines
-

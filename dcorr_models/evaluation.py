@@ -71,14 +71,14 @@ def encode_split(
     device = next(method.parameters()).device
     images, labels = split.tensors()
     with editing.inference(method):
-        parts = [method.encode(part.to(device)) for part in images.split(batch_size)]
+        parts = [method.encode(part.to(device)) for part in torch.split(images, batch_size)]
     codes = Codes(*(torch.cat([c.cpu() for c in column]) for column in zip(*parts, strict=True)))
     return codes, images, labels
 
 
 def _decode(method: Method, codes: Codes, *, batch_size: int = 500) -> Tensor:
     device = next(method.parameters()).device
-    parts = zip(codes.label.split(batch_size), codes.residual.split(batch_size), strict=True)
+    parts = zip(*(torch.split(code, batch_size) for code in codes), strict=True)
     return torch.cat([method.decode(Codes(y.to(device), z.to(device))).cpu() for y, z in parts])
 
 
@@ -103,4 +103,3 @@ def _editing(
         "num_edits": edits,
         "classifier_accuracy": classifier.accuracy,
     }
-

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -16,7 +15,6 @@ from dcorr_models.errors import CheckpointError, RunError, UserError
 from dcorr_models.methods.base import Method
 from dcorr_models.run_folder import RunFolder
 from dcorr_models.training.fit import LoopSettings, fit
-from dcorr_models.training.random_state import seed_everything
 
 __all__ = ["load_weights", "run_settings", "train"]
 
@@ -77,7 +75,9 @@ def train(
         )
     if fabric.is_global_zero:
         temporary = folder.weights.with_name(folder.weights.name + ".tmp")
-        save_file({k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}, temporary)
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}, temporary
+        )
         temporary.replace(folder.weights)
     fabric.barrier()
     return method.eval()
@@ -126,7 +126,8 @@ def load_weights(method: Method, folder: RunFolder) -> None:
         ) from error
     own = method.state_dict()
     different = sorted(
-        k for k in own.keys() | weights.keys()
+        k
+        for k in own.keys() | weights.keys()
         if k not in own or k not in weights or own[k].shape != weights[k].shape
     )
     if different:
@@ -136,7 +137,6 @@ def load_weights(method: Method, folder: RunFolder) -> None:
             f"{len(different) - 1} more differ"
         )
     method.load_state_dict(weights)
-
 
 
 def _check_batch(stage: str, batch_size: int, available: int, processes: int) -> None:

@@ -11,17 +11,17 @@ __all__ = ["explain", "one_line"]
 
 
 def one_line(message: str) -> str:
-    """All white space folded.
+    r"""All white space folded.
 
     Example:
-        >>> one_line("a\\n  b")
+        >>> one_line("a\n  b")
         'a b'
     """
     return " ".join(message.split())
 
 
 def explain(message: str, bases: dict[str, type]) -> str:
-    """One line for an error of the parser: the option, what it takes, what came.
+    r"""One line for an error of the parser: the option, what it takes, what came.
 
     Args:
         message: the parser's message.
@@ -65,6 +65,7 @@ def explain(message: str, bases: dict[str, type]) -> str:
 
 
 def _subclasses(base: type) -> Iterator[type]:
+    child: type
     for child in base.__subclasses__():
         if not inspect.isabstract(child):
             yield child
@@ -74,7 +75,7 @@ def _subclasses(base: type) -> Iterator[type]:
 def _nearest(name: str, base: type | None) -> str:
     if base is None:
         return ""
-    names = {n for cls in _subclasses(base) for n in inspect.signature(cls.__init__).parameters}
+    names = {n for cls in _subclasses(base) for n in inspect.signature(cls).parameters}
     close = difflib.get_close_matches(name.split(".")[-1], sorted(names - {"self"}), n=1)
     return f": did you mean {close[0]!r}?" if close else ""
 

@@ -96,7 +96,9 @@ class RunFolder:
             reason = " ".join(str(error).split())
             raise RunError(f"{self.config} cannot be read: {reason}") from error
         if not isinstance(config, dict) or not {"method", "data", "seed"} <= config.keys():
-            raise RunError(f"{self.config} is not the settings of a run: method, data or seed is missing")
+            raise RunError(
+                f"{self.config} is not the settings of a run: method, data or seed is missing"
+            )
         return config
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:

@@ -23,8 +23,8 @@ class Configurable:
         {'width': 5}
     """
 
-    # In __new__, not by wrapping __init__: signatures and docstrings stay as they are written.
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Takes note of the arguments; `__init__` keeps its own signature and docstring."""
         self = super().__new__(cls)
         bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
         bound.apply_defaults()

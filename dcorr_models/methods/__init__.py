@@ -1,4 +1,4 @@
-"""Reference trainers. One file a method family; read it from top to bottom to know what it trains."""
+"""Reference trainers, one file a method family: read it to know all that it trains."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """CDNet: auto-encoder and GAN around a soft target and a residual code independent of it.
 
-Song et al. 2020, "Controllable disentanglement with distance covariance" (CDNet). `LabelStage` is
-the first loop of Algorithm 1, `DisentangleStage` the second. Every departure from the paper or from
-its released code is listed in `docs/methods/cdnet.md`.
+Song, Koyejo and Zhang 2020, "Toward a controllable disentanglement network" (arXiv 2001.08572).
+`LabelStage` is the first loop of Algorithm 1, `DisentangleStage` the second. Every departure from
+the paper or from its released code is listed in `docs/methods/cdnet.md`.
 """
 
 from __future__ import annotations
@@ -154,9 +154,9 @@ class CDNet(Method):
         )
         # A module stays out of this module's parameters: it is a loss, not part of the model.
         self.step_settings = StepSettings(
-            regulariser=decorrelation
-            if callable(decorrelation)
-            else REGULARISERS[decorrelation],
+            regulariser=(
+                REGULARISERS[decorrelation] if isinstance(decorrelation, str) else decorrelation
+            ),
             decorrelation_weight=decorrelation_weight,
             decorrelation_ramp=decorrelation_ramp,
             reconstruction={
@@ -325,12 +325,12 @@ class DisentangleStage(Stage):
 
         terms = self._terms(x, x_hat)
         reconstruction = weighted_sum(terms.reconstruction, self.settings.reconstruction)
-        (to_image,) = torch.autograd.grad(reconstruction, x_hat, retain_graph=True)
+        to_image = self.gradient(reconstruction, x_hat, retain_graph=True)
         decision = self._decide(terms)
         adversarial = self._update_discriminator(terms, x_hat, decision)
 
-        (to_residual,) = torch.autograd.grad(
-            x_hat_graph, z, to_image, retain_graph=decision.generator
+        to_residual = self.gradient(
+            x_hat_graph, z, gradient=to_image, retain_graph=decision.generator
         )
         if decision.generator:
             total = to_image if adversarial is None else to_image - adversarial
@@ -338,7 +338,7 @@ class DisentangleStage(Stage):
 
         logs, decorrelation = self._decorrelation(y, z)
         if decorrelation is not None:
-            to_residual = to_residual + torch.autograd.grad(decorrelation, z)[0]
+            to_residual = to_residual + self.gradient(decorrelation, z)
         self.update("residual_encoder", z_graph, gradient=to_residual)
         return {**_log(terms, decision), **logs}
 
@@ -351,14 +351,13 @@ class DisentangleStage(Stage):
         cost = terms.real_cost + terms.fake_cost
         to_image: Tensor | None = None
         if not self.settings.generator_sees_real:
-            (to_image,) = torch.autograd.grad(terms.fake_cost, x_hat, retain_graph=True)
+            to_image = self.gradient(terms.fake_cost, x_hat, retain_graph=True)
         if decision.discriminator:
-            x_hat.grad = None
             # One backward gives both: the discriminator's own gradient and that of its input.
             self._update_inputs("discriminator", cost, x_hat)
             whole = x_hat.grad
         else:
-            (whole,) = torch.autograd.grad(cost, x_hat)
+            whole = self.gradient(cost, x_hat)
         assert whole is not None
         return self.settings.adversarial_weight * (whole if to_image is None else to_image)
 
@@ -425,9 +424,7 @@ class DisentangleStage(Stage):
         logits, features = self.networks["discriminator"](torch.cat([x_hat, x]))
         fake, real = logits.chunk(2)
         reconstruction["feature"] = F.mse_loss(*features.chunk(2))
-        return Terms(
-            reconstruction, *minimax_terms(real, fake, epsilon=self.settings.log_epsilon)
-        )
+        return Terms(reconstruction, *minimax_terms(real, fake, epsilon=self.settings.log_epsilon))
 
     def _reconstruction(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
         terms = {"pixel": F.mse_loss(x_hat, x)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -38,9 +38,9 @@ class ImageQuality(TypedDict):
 
     rmse: Spread
     psnr: Spread
-    ms_ssim: Spread
-    ms_ssim_scales: int
-    ms_ssim_weights: list[float]
+    ms_ssim: NotRequired[Spread]
+    ms_ssim_scales: NotRequired[int]
+    ms_ssim_weights: NotRequired[list[float]]
     value_range: list[float]
     images: int
 
@@ -64,11 +64,10 @@ def image_quality(
     Returns:
         A dict with `rmse` (unit: the peak), `psnr` (dB) and `ms_ssim` (0 to 1), each a dict of
         `mean` and `std`; the number of scales of MS-SSIM and their weights; `value_range`; the
-        number of `images`.
+        number of `images`. Below 11 pixels MS-SSIM is not defined, and its keys are left out.
 
     Raises:
-        ValueError: If the shapes differ or are not (N, C, H, W), a value is NaN or infinite, or
-            an image side is below 11.
+        ValueError: If the shapes differ or are not (N, C, H, W), or a value is NaN or infinite.
         TypeError: If a tensor is not floating point.
 
     Reference:
@@ -90,16 +89,18 @@ def image_quality(
         if not images.isfinite().all():
             raise ValueError(f"{name} must be finite, got NaN or infinity")
     x, y = ((t.float() - low) / (high - low) for t in (originals, reconstructions))
-    weights = ms_ssim_weights(min(x.shape[-2:]))
-    return {
+    quality: ImageQuality = {
         "rmse": _spread(rmse(x, y)),
         "psnr": _spread(psnr(x, y)),
-        "ms_ssim": _spread(ms_ssim(x, y)),
-        "ms_ssim_scales": len(weights),
-        "ms_ssim_weights": [round(weight, 6) for weight in weights],
         "value_range": [float(low), float(high)],
         "images": len(x),
     }
+    if min(x.shape[-2:]) >= _SMALLEST_SIDES[0]:
+        weights = ms_ssim_weights(min(x.shape[-2:]))
+        quality["ms_ssim"] = _spread(ms_ssim(x, y))
+        quality["ms_ssim_scales"] = len(weights)
+        quality["ms_ssim_weights"] = [round(weight, 6) for weight in weights]
+    return quality
 
 
 def rmse(x: Tensor, y: Tensor) -> Tensor:

@@ -83,8 +83,8 @@ class ConvEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_features)."""
-        features: Tensor = self.convolutions(images).flatten(1)
-        return self.output(self.dense(features))
+        code: Tensor = self.output(self.dense(self.convolutions(images).flatten(1)))
+        return code
 
 
 class LabelDecoder(nn.Module):
@@ -116,9 +116,7 @@ class LabelDecoder(nn.Module):
             nn.Sequential(nn.Linear(a + num_labels, b, bias=False), nn.BatchNorm1d(b), nn.ReLU())
             for a, b in itertools.pairwise(sizes)
         )
-        self.up = nn.ModuleList(
-            conv_up(a + num_labels, b) for a, b in itertools.pairwise(widths)
-        )
+        self.up = nn.ModuleList(conv_up(a + num_labels, b) for a, b in itertools.pairwise(widths))
         self.output = nn.ConvTranspose2d(
             widths[-1] + num_labels, channels, 4, stride=2, padding=1, bias=True
         )
@@ -129,7 +127,7 @@ class LabelDecoder(nn.Module):
         h = residual
         for layer in self.dense:
             h = layer(torch.cat([label_code, h], dim=1))
-        h = h.unflatten(1, self.first_map)
+        h = h.reshape(-1, *self.first_map)
         for layer in (*self.up, self.output):
             maps = label_code[:, :, None, None].expand(-1, -1, *h.shape[2:])
             h = layer(torch.cat([h, maps], dim=1))

@@ -94,8 +94,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({reason}); "
-            "remove it to begin this stage again"
+            f"{path} cannot be read as a checkpoint ({reason}); remove it to begin this stage again"
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no checkpoint; remove it to begin this stage again")

@@ -78,9 +78,7 @@ class CsvLog:
             writer = csv.writer(file)
             if new:
                 writer.writerow(COLUMNS)
-            writer.writerows(
-                [stage, step, f"{seconds:.3f}", k, repr(v)] for k, v in values.items()
-            )
+            writer.writerows([stage, step, f"{seconds:.3f}", k, repr(v)] for k, v in values.items())
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -108,7 +106,7 @@ def tensorboard_writer(folder: Path, *, purge_step: int) -> Any | None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 class Progress:

@@ -132,6 +132,19 @@ class Stage:
         self.fabric.backward(loss, **backward)
         optimizer.step()
 
+    def gradient(self, loss: Tensor, leaf: Tensor, **backward: Any) -> Tensor:
+        """The gradient of a loss in one leaf tensor alone: no parameter's gradient is touched.
+
+        Through Fabric, as `update`: mixed precision refuses a bare `torch.autograd.grad`. Keyword
+        arguments go to `backward`.
+        """
+        assert self.fabric is not None, "setup() comes before gradient()"
+        leaf.grad = None
+        self.fabric.backward(loss, inputs=[leaf], **backward)
+        result, leaf.grad = leaf.grad, None
+        # A loss that does not depend on the leaf leaves nothing behind.
+        return torch.zeros_like(leaf) if result is None else result
+
     def mean_over_ranks(self, value: Tensor) -> Tensor:
         """The mean of a detached value over all processes: what gates and stops decide on."""
         assert self.fabric is not None, "setup() comes before mean_over_ranks()"

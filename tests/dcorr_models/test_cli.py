@@ -295,7 +295,10 @@ def test_prepare_of_data_without_download_says_so(capsys):
 
 
 def test_missing_files_of_a_data_set_are_one_line(tmp_path, capsys):
-    config = toy_config(tmp_path / "toy.yaml", data={"class_path": "MNIST", "init_args": {"folder": str(tmp_path / "no")}},
-                        method={"image_shape": [1, 28, 28], "num_labels": 10})  # fmt: skip
+    config = toy_config(
+        tmp_path / "toy.yaml",
+        data={"class_path": "MNIST", "init_args": {"folder": str(tmp_path / "no")}},
+        method={"image_shape": [1, 28, 28], "num_labels": 10},
+    )
     line = refused(capsys, "train", "--config", config, "--run", tmp_path / "r")
     assert str(tmp_path / "no") in line

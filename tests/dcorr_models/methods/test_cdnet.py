@@ -118,7 +118,7 @@ def test_the_label_stage_moves_all_of_the_label_encoder_and_nothing_else():
 @pytest.mark.parametrize(
     ("off", "still"),
     [
-        # Without reconstruction and regulariser nothing reaches Enc_z; the GAN still moves the rest.
+        # Without reconstruction and regulariser nothing reaches Enc_z; the GAN moves the rest.
         ({"pixel_weight": 0.0, "feature_weight": 0.0, "decorrelation": "none"}, "residual_encoder"),
         # Without reconstruction and adversary nothing reaches the decoder; dcov2 moves Enc_z.
         ({"pixel_weight": 0.0, "feature_weight": 0.0, "adversarial_weight": 0.0}, "decoder"),
@@ -170,7 +170,7 @@ class Gate:
     ("decision", "rests"), [((False, True), "decoder"), ((True, False), "discriminator")]
 )
 def test_a_resting_player_keeps_parameters_and_optimizer_state(updates, decision, rests):
-    model, stage = prepared(lr=1e-2, updates=updates)
+    _, stage = prepared(lr=1e-2, updates=updates)
     stage.settings = stage.settings._replace(gate=Gate(*decision))
     logs = stage.step(batch())
     assert logs["gate/generator"].item() == decision[0]
@@ -193,7 +193,10 @@ def test_the_gate_leaves_the_others_gradients_as_they_are():
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({"feature_weight": 0.0, "adversarial_weight": 0.0, "decorrelation": "none"}, {"loss/pixel"}),
+        (
+            {"feature_weight": 0.0, "adversarial_weight": 0.0, "decorrelation": "none"},
+            {"loss/pixel"},
+        ),
         (
             {"pixel_weight": 0.0, "decorrelation": "none"},
             {"loss/pixel", "loss/feature", "loss/real", "loss/fake"},
@@ -212,7 +215,10 @@ def test_ablations_are_settings(updates, options, names):
 def test_xcov_and_own_regularisers_take_the_place_of_dcov2():
     def encoder_gradient(decorrelation) -> Tensor:
         model, stage = prepared(
-            decorrelation=decorrelation, pixel_weight=0.0, feature_weight=0.0, adversarial_weight=0.0
+            decorrelation=decorrelation,
+            pixel_weight=0.0,
+            feature_weight=0.0,
+            adversarial_weight=0.0,
         )
         stage.step(batch())
         return torch.cat([g.flatten() for g in gradients(model, "residual_encoder")])
@@ -280,7 +286,7 @@ def test_encode_and_decode_have_the_stated_shapes_and_ranges():
     assert codes.label.shape == codes.residual.shape == (3, 10)
     torch.testing.assert_close(codes.label.sum(1), torch.ones(3))
     assert images.shape == (3, 1, 28, 28)
-    assert 0 <= images.min()
+    assert images.min() >= 0
     assert images.max() <= 1
 
 

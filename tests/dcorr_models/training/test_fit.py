@@ -148,7 +148,7 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path):
     (tmp_path / "m1" / "checkpoints" / "disentangle.ckpt").replace(
         tmp_path / "checkpoints" / "disentangle.ckpt"
     )
-    with pytest.raises(CheckpointError, match="has no 'network.discriminator'"):
+    with pytest.raises(CheckpointError, match=r"has no 'network\.discriminator'"):
         train(toy_cdnet(), tmp_path)
 
 

@@ -38,7 +38,7 @@ def test_ranks_share_the_global_batches(world_size):
     for step, batch in enumerate(whole):
         shares = [part[step] for part in parts]
         assert {len(share) for share in shares} == {6 // world_size}
-        assert sorted(sum(shares, [])) == sorted(batch)
+        assert sorted(i for share in shares for i in share) == sorted(batch)
 
 
 @pytest.mark.parametrize(

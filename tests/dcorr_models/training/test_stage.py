@@ -11,9 +11,14 @@ def test_frozen_gives_every_flag_back_also_after_an_error():
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     net[1].bias.requires_grad_(False)
     before = [p.requires_grad for p in net.parameters()]
-    with pytest.raises(RuntimeError, match="stop"), frozen(net):
-        assert not any(p.requires_grad for p in net.parameters())
-        raise RuntimeError("stop")
+
+    def interrupted() -> None:
+        with frozen(net):
+            assert not any(p.requires_grad for p in net.parameters())
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        interrupted()
     assert [p.requires_grad for p in net.parameters()] == before
 
 
@@ -32,7 +37,10 @@ def test_weighted_sum_refuses_a_term_without_weight():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"max_steps": -1, "batch_size": 1}, "max_steps"), ({"max_steps": 1, "batch_size": 0}, "batch")],
+    [
+        ({"max_steps": -1, "batch_size": 1}, "max_steps"),
+        ({"max_steps": 1, "batch_size": 0}, "batch"),
+    ],
 )
 def test_impossible_stages_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
