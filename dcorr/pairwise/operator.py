@@ -9,11 +9,13 @@ alone would not do: ``torch.func`` cannot differentiate them.)
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dcorr._checks import autocasts
 from dcorr.pairwise import dense, reference, tiled
 from dcorr.pairwise.pull import Incoming
 from dcorr.pairwise.sample import wide
@@ -45,9 +47,16 @@ def pair_moments(
 
 class _PairMoments(torch.autograd.Function):
     @staticmethod
-    def forward(*args: Any) -> Outputs:
+    def forward(  # the arguments by name: from *args torch.compile cannot tell that there is no ctx
+        x: Tensor,
+        y: Tensor | None,
+        weights: Tensor | None,
+        exponent: float,
+        method: str,
+        variances: bool,
+    ) -> Outputs:
         run = _moments_op if torch.compiler.is_compiling() else _moments
-        return run(*args)
+        return run(x, y, weights, exponent, method, variances)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
@@ -126,7 +135,7 @@ def _moments(
     """Run a backend on flattened batch dimensions."""
     batch = x.shape[:-2]
     xs, w = _flat(x, y, weights)
-    with torch.autocast(x.device.type, enabled=False):
+    with _full_precision(x):
         moments = BACKENDS[method].forward(xs, w, exponent, variances)
 
     def out(t: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -172,7 +181,7 @@ def _pull(
     means = [t.reshape(-1, n) for t in (a_rows, b_rows)[: len(xs)]]
     kept = [t.reshape(-1, n, n) for t in (a, b) if t.ndim == x.ndim]
     wanted = [x_wanted, y_wanted, weights_wanted] if y is not None else [x_wanted, weights_wanted]
-    with torch.autocast(x.device.type, enabled=False):
+    with _full_precision(x):
         grads = BACKENDS[method].backward(
             xs, w, exponent, Incoming(products, rows, means), wanted, kept
         )
@@ -185,6 +194,11 @@ def _pull(
         for g, t in zip(grads, (x, y, weights), strict=True)
     )
     return gx, gy, gw
+
+
+def _full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """Keep autocast, where it is on, from narrowing the products."""
+    return torch.autocast(x.device.type, enabled=False) if autocasts(x) else nullcontext()
 
 
 def _flat(
