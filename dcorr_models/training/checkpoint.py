@@ -66,7 +66,9 @@ def load_checkpoint(
             "resume with as many"
         )
     _put_back(path, content, _objects(stage))
-    return int(content["step"]), {k: v[fabric.global_rank] for k, v in states.items()}
+    # Cloned: torch.set_rng_state wants memory of its own and crashes on a view into another tensor.
+    own = {k: v[fabric.global_rank].clone() for k, v in states.items()}
+    return int(content["step"]), own
 
 
 def restore_networks(path: Path, stage: Stage) -> int:

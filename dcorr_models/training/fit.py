@@ -127,6 +127,8 @@ def _loop(
             for scheduler in stage.schedulers.values():
                 scheduler.step()
             last = step == stage.max_steps
+            if last:
+                _share_buffers(stage, fabric)
             saving = last or step % settings.save_every == 0
             if saving or step % settings.log_every == 0:
                 means = _means_over_ranks(meter, fabric)
@@ -143,6 +145,21 @@ def _loop(
         bar.close()
         if board:
             board.close()
+
+
+def _share_buffers(stage: Stage, fabric: Fabric) -> None:
+    """Gives every rank the first rank's buffers, as DDP does before each forward pass.
+
+    After the last step nothing else would: BatchNorm's running statistics would stay each rank's
+    own, and a stage that uses this one's networks in eval mode would differ between the ranks.
+    """
+    if fabric.world_size == 1:
+        return
+    for network in stage.networks.values():
+        own = dict(network.named_buffers())
+        first = fabric.broadcast({name: buffer.cpu() for name, buffer in own.items()})
+        for name, buffer in own.items():
+            buffer.copy_(first[name])
 
 
 def _means_over_ranks(meter: Meter, fabric: Fabric) -> dict[str, float]:

@@ -328,3 +328,15 @@ def test_settings_name_every_argument():
     assert settings["init_args"]["decorrelation"] == {"class_path": "dcorr.XCovLoss"}
     assert settings["init_args"]["image_shape"] == [1, 12, 12]
     assert isinstance(toy_cdnet().stages()[1], DisentangleStage)
+
+
+@pytest.mark.parametrize("updates", ["simultaneous", "sequential"])
+def test_bfloat16_autocast_trains_every_player(updates):
+    model = toy_cdnet(lr=1e-2, updates=updates)
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    stage = model.stages()[1]
+    stage.setup(Fabric(accelerator="cpu", devices=1, precision="bf16-mixed"))
+    logs = stage.step(batch())
+    assert all(torch.isfinite(value) for value in logs.values())
+    moved = {k for k, v in model.named_parameters() if not torch.equal(v, before[k])}
+    assert moved == {k for k in before if not k.startswith("label_encoder.")}

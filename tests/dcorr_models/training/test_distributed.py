@@ -35,9 +35,7 @@ def train(folder: Path, updates: str, *stops: int) -> list[dict[str, torch.Tenso
 @pytest.mark.parametrize("updates", ["simultaneous", "sequential"])
 def test_ranks_agree_and_resume_is_exact(tmp_path, updates):
     first, second = train(tmp_path / "whole", updates, 12)
-    parameters = [k for k in first if "running" not in k and "num_batches" not in k]
-    assert parameters
-    # BatchNorm's running statistics are each rank's own; everything that learns is shared.
-    assert all(torch.equal(first[k], second[k]) for k in parameters)
+    assert any("running_mean" in k for k in first)
+    assert all(torch.equal(first[k], second[k]) for k in first)
     resumed, _ = train(tmp_path / "parts", updates, 5, 12)
-    assert all(torch.equal(first[k], resumed[k]) for k in parameters)
+    assert all(torch.equal(first[k], resumed[k]) for k in first)
