@@ -163,10 +163,7 @@ def autocasts(t: Tensor) -> bool:
 
 def without_autocast(t: Tensor) -> AbstractContextManager[object]:
     """Return a context in which products on the device of ``t`` keep their dtype."""
-    kind = t.device.type
-    if not torch.amp.is_autocast_available(kind):
-        return nullcontext()
-    return torch.autocast(kind, enabled=False)
+    return torch.autocast(t.device.type, enabled=False) if autocasts(t) else nullcontext()
 
 
 def compute_dtype(t: Tensor) -> torch.dtype:

@@ -66,7 +66,7 @@ class Samples:
         return pair_moments(
             x,
             y,
-            exponent=self.settings.exponent,
+            exponent=float(self.settings.exponent),
             weights=self.weights,
             method=self.settings.method,
             variances=variances,

@@ -9,13 +9,12 @@ alone would not do: ``torch.func`` cannot differentiate them.)
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dcorr._checks import autocasts
+from dcorr._checks import without_autocast
 from dcorr.pairwise import dense, reference, tiled
 from dcorr.pairwise.pull import Incoming
 from dcorr.pairwise.sample import wide
@@ -135,7 +134,7 @@ def _moments(
     """Run a backend on flattened batch dimensions."""
     batch = x.shape[:-2]
     xs, w = _flat(x, y, weights)
-    with _full_precision(x):
+    with without_autocast(x):
         moments = BACKENDS[method].forward(xs, w, exponent, variances)
 
     def out(t: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -181,7 +180,7 @@ def _pull(
     means = [t.reshape(-1, n) for t in (a_rows, b_rows)[: len(xs)]]
     kept = [t.reshape(-1, n, n) for t in (a, b) if t.ndim == x.ndim]
     wanted = [x_wanted, y_wanted, weights_wanted] if y is not None else [x_wanted, weights_wanted]
-    with _full_precision(x):
+    with without_autocast(x):
         grads = BACKENDS[method].backward(
             xs, w, exponent, Incoming(products, rows, means), wanted, kept
         )
@@ -194,11 +193,6 @@ def _pull(
         for g, t in zip(grads, (x, y, weights), strict=True)
     )
     return gx, gy, gw
-
-
-def _full_precision(x: Tensor) -> AbstractContextManager[None]:
-    """Keep autocast, where it is on, from narrowing the products."""
-    return torch.autocast(x.device.type, enabled=False) if autocasts(x) else nullcontext()
 
 
 def _flat(
