@@ -49,7 +49,8 @@ class Sample(ABC):
         self.x = x
         self.centred = x - x.mean(-2, keepdim=True)
         size = torch.linalg.vector_norm(self.centred, torch.inf, dim=(-2, -1), keepdim=True)
-        size = size.clamp(min=torch.finfo(x.dtype).tiny)
+        # A constant sample has no size; any unit will do, so long as the points fit in it.
+        size = size.masked_fill(size < torch.finfo(x.dtype).tiny, 1.0)
         # All but the exponent of a floating-point number cleared is the power of two below it.
         integer, exponent_bits = EXPONENT_BITS[x.dtype]
         self.scale = size.view(integer).bitwise_and(exponent_bits).view(x.dtype)  # (B, 1, 1)
