@@ -17,7 +17,7 @@ from tests.dcorr import oracle
 from tests.dcorr.oracle import draw
 
 F64, F32 = torch.float64, torch.float32
-EXAMPLES = settings(max_examples=40)
+EXAMPLES = settings(max_examples=100)
 methods = st.sampled_from(["dense", "tiled"])
 exponents = st.sampled_from([0.3, 1.0, 1.5, 2.0])
 seeds = st.integers(0, 2**20)
