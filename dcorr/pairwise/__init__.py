@@ -14,7 +14,7 @@ from dcorr import _checks
 from dcorr.pairwise import operator
 
 # Up to this many samples the n by n matrices are kept; above, blocks are computed twice instead.
-DENSE_SAMPLES = 1024
+DENSE_SAMPLES = 256
 
 
 class Problem(NamedTuple):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dcorr.pairwise.sample import prepare, wide
+from dcorr.pairwise.sample import Sample, wide
 
 Pair = tuple[int, int]
 """Which two sides a product is of; ``(0, 0)`` is a variance."""
@@ -45,10 +45,12 @@ class Moments(NamedTuple):
 class Side:
     """One of the two samples of a problem; its distances shifted by ``shift``, ``(B, N)``."""
 
-    def __init__(self, x: Tensor, exponent: float) -> None:
-        self.sample = prepare(x)
+    def __init__(self, sample: Sample, exponent: float) -> None:
+        self.sample = sample
         self.exponent = exponent
-        self.scale = self.sample.scale[..., 0].to(wide(x))  # (B, 1)
+        x = sample.x
+        one = x.new_ones(x.shape[0], 1, 1) if sample.scale is None else sample.scale
+        self.scale = one[..., 0].to(wide(x))  # (B, 1)
         self.unit = self.scale.pow(exponent)  # what the powers of distances are measured in
         self.shift = x.new_zeros(x.shape[:-1])
 

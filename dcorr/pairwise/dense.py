@@ -10,13 +10,14 @@ from torch import Tensor
 
 from dcorr.pairwise.centring import Moments, Pair, mean, powers, slopes
 from dcorr.pairwise.pull import Incoming
-from dcorr.pairwise.sample import Sample, prepare, wide
+from dcorr.pairwise.sample import Sample, wide
 
 
-def forward(xs: list[Tensor], weights: Tensor | None, exponent: float, variances: bool) -> Moments:
-    """Return the moments of one or two samples ``(B, N, P)`` and their distances."""
-    every = slice(0, xs[0].shape[-2])
-    samples = [prepare(x) for x in xs]
+def forward(
+    samples: list[Sample], weights: Tensor | None, exponent: float, variances: bool
+) -> Moments:
+    """Return the moments of one or two samples and their distances."""
+    every = slice(0, samples[0].x.shape[-2])
     kept = [sample.distances(every, every) for sample in samples]
     w = None if weights is None else weights.to(wide(weights))
     matrices, rows = [], []
@@ -25,7 +26,7 @@ def forward(xs: list[Tensor], weights: Tensor | None, exponent: float, variances
         rows.append(a.mean(-1) if w is None else (a @ w.unsqueeze(-1)).squeeze(-1))
         matrices.append(_centre(a, rows[-1], w))
     products = {}
-    for k, m in _pairs(len(xs), variances):
+    for k, m in _pairs(len(samples), variances):
         product = matrices[k] * matrices[m]
         products[k, m] = (
             product.mean((-2, -1)) if w is None else torch.einsum("bi,bij,bj->b", w, product, w)
@@ -34,7 +35,7 @@ def forward(xs: list[Tensor], weights: Tensor | None, exponent: float, variances
 
 
 def backward(
-    xs: list[Tensor],
+    samples: list[Sample],
     weights: Tensor | None,
     exponent: float,
     incoming: Incoming,
@@ -42,8 +43,7 @@ def backward(
     kept: list[Tensor],
 ) -> list[Tensor | None]:
     """Return the gradients of the samples and of the weights."""
-    every = slice(0, xs[0].shape[-2])
-    samples = [prepare(x) for x in xs]
+    every = slice(0, samples[0].x.shape[-2])
     w = None if weights is None else weights.to(wide(weights))
     powered = [_powers(sample, d, exponent) for sample, d in zip(samples, kept, strict=True)]
     matrices = [_centre(a, rows, w) for a, rows in zip(powered, incoming.row_means, strict=True)]
@@ -51,7 +51,8 @@ def backward(
     for k, (sample, d) in enumerate(zip(samples, kept, strict=True)):
         if wanted[k]:
             total = _gradient_of_powers(k, matrices, w, incoming)
-            if exponent != 1.0:  # the slopes are in the unit of d, the powers in that of x
+            if sample.scale is not None and exponent != 1.0:
+                # The slopes are in the unit of d, the powers in that of x.
                 total *= sample.scale.to(total.dtype).pow(exponent - 1)
             grads[k] = grad = torch.zeros_like(sample.x)
             sample.pull(grad, total.to(d.dtype).mul_(slopes(d, exponent)), d, every, every)
@@ -63,8 +64,8 @@ def backward(
 
 def _powers(sample: Sample, d: Tensor, exponent: float) -> Tensor:
     """Return the distances to the power ``exponent``, in float64 and in the unit of the points."""
-    a = d.to(wide(d)) * sample.scale
-    return a if exponent == 1.0 else powers(a, exponent)
+    a = d.to(wide(d))
+    return powers(a if sample.scale is None else a * sample.scale, exponent)
 
 
 def _centre(a: Tensor, rows: Tensor, w: Tensor | None) -> Tensor:

@@ -17,13 +17,9 @@ from torch import Tensor
 from dcorr._checks import without_autocast
 from dcorr.pairwise import dense, reference, tiled
 from dcorr.pairwise.pull import Incoming
-from dcorr.pairwise.sample import wide
+from dcorr.pairwise.sample import Sample, prepare, wide, work_dtype
 
 BACKENDS = {"dense": dense, "tiled": tiled}
-
-# Up to this many samples all is computed in float64, whatever came: there are too few pairs for
-# roundings to average out, and it costs next to nothing.
-FEW_SAMPLES = 64
 
 # ab, aa, bb: (*batch,); row means of a and of b: (*batch, N); kept distances: (*batch, N, N) twice.
 # What is not asked for is an empty tensor, so that the operator always has the same outputs.
@@ -133,9 +129,9 @@ def _moments(
 ) -> Outputs:
     """Run a backend on flattened batch dimensions."""
     batch = x.shape[:-2]
-    xs, w = _flat(x, y, weights)
     with without_autocast(x):
-        moments = BACKENDS[method].forward(xs, w, exponent, variances)
+        samples, w = _prepare(x, y, weights)
+        moments = BACKENDS[method].forward(samples, w, exponent, variances)
 
     def out(t: Tensor | None, dtype: torch.dtype) -> Tensor:
         if t is None:
@@ -145,7 +141,7 @@ def _moments(
     products = (moments.products.get(pair) for pair in ((0, 1), (0, 0), (1, 1)))
     ab, aa, bb = (out(product, wide(x)) for product in products)
     a_rows, b_rows = (out(t, wide(x)) for t in _two(moments.rows))
-    a, b = (out(t, _work_dtype(x)) for t in _two(moments.kept))
+    a, b = (out(t, _work_dtype(x, y)) for t in _two(moments.kept))
     return ab, aa, bb, a_rows, b_rows, a, b
 
 
@@ -169,20 +165,20 @@ def _pull(
     weights_wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run a backend's backward on flattened batch dimensions."""
-    n = x.shape[-2]
-    xs, w = _flat(x, y, weights)
+    n, count = x.shape[-2], 1 if y is None else 2
     products = {
         pair: g.reshape(-1)
         for pair, g in zip(((0, 1), (0, 0), (1, 1)), (g_ab, g_aa, g_bb), strict=True)
         if g is not None
     }
-    rows = [None if t is None else t.reshape(-1, n) for t in (u, v)][: len(xs)]
-    means = [t.reshape(-1, n) for t in (a_rows, b_rows)[: len(xs)]]
+    rows = [None if t is None else t.reshape(-1, n) for t in (u, v)][:count]
+    means = [t.reshape(-1, n) for t in (a_rows, b_rows)[:count]]
     kept = [t.reshape(-1, n, n) for t in (a, b) if t.ndim == x.ndim]
     wanted = [x_wanted, y_wanted, weights_wanted] if y is not None else [x_wanted, weights_wanted]
     with without_autocast(x):
+        samples, w = _prepare(x, y, weights)
         grads = BACKENDS[method].backward(
-            xs, w, exponent, Incoming(products, rows, means), wanted, kept
+            samples, w, exponent, Incoming(products, rows, means), wanted, kept
         )
     if y is None:
         grads.insert(1, None)
@@ -195,17 +191,17 @@ def _pull(
     return gx, gy, gw
 
 
-def _flat(
+def _prepare(
     x: Tensor, y: Tensor | None, weights: Tensor | None
-) -> tuple[list[Tensor], Tensor | None]:
+) -> tuple[list[Sample], Tensor | None]:
     """Return samples and weights with one batch dimension, in the dtype to compute in."""
-    dtype = _work_dtype(x)
-    xs = [t.reshape(-1, *t.shape[-2:]).to(dtype) for t in (x, y) if t is not None]
-    return xs, None if weights is None else weights.reshape(-1, weights.shape[-1]).to(dtype)
+    dtype = _work_dtype(x, y)
+    samples = [prepare(t.reshape(-1, *t.shape[-2:]), dtype) for t in (x, y) if t is not None]
+    return samples, None if weights is None else weights.reshape(-1, weights.shape[-1]).to(dtype)
 
 
-def _work_dtype(x: Tensor) -> torch.dtype:
-    return wide(x) if x.shape[-2] <= FEW_SAMPLES else x.dtype
+def _work_dtype(x: Tensor, y: Tensor | None) -> torch.dtype:
+    return work_dtype(x, x.shape[-1] + (0 if y is None else y.shape[-1]))
 
 
 def _two(tensors: list[Tensor]) -> list[Tensor | None]:
@@ -253,8 +249,8 @@ def _(
         empty(variances and two, dtype=moment),
         empty(True, n, dtype=moment),
         empty(two, n, dtype=moment),
-        empty(kept, n, n, dtype=_work_dtype(x)),
-        empty(kept and two, n, n, dtype=_work_dtype(x)),
+        empty(kept, n, n, dtype=_work_dtype(x, y)),
+        empty(kept and two, n, n, dtype=_work_dtype(x, y)),
     )
 
 

@@ -9,19 +9,22 @@ from torch import Tensor
 
 from dcorr.pairwise.centring import Block, Moments, PairSums, Side, powers
 from dcorr.pairwise.pull import Incoming, pull_blocks
+from dcorr.pairwise.sample import Sample
 
 # Rows of a block. A block of float32 distances of both samples and what is made of them should
 # stay in a core's cache; the memory needed does not depend on n.
-ROWS = 512
+ROWS = 256
 
 # Columns from which the row means are estimated before the sums are taken. A bad estimate costs
 # digits and no more: what it leaves is put right in float64.
 LANDMARKS = 64
 
 
-def forward(xs: list[Tensor], weights: Tensor | None, exponent: float, variances: bool) -> Moments:
-    """Return the moments of one or two samples ``(B, N, P)``; nothing is kept."""
-    sides = [Side(x, exponent) for x in xs]
+def forward(
+    samples: list[Sample], weights: Tensor | None, exponent: float, variances: bool
+) -> Moments:
+    """Return the moments of one or two samples; nothing is kept."""
+    sides = [Side(sample, exponent) for sample in samples]
     for side in sides:
         side.shift_by(_estimated_row_means(side), weights)
     sums = PairSums(sides, weights, variances)
@@ -31,7 +34,7 @@ def forward(xs: list[Tensor], weights: Tensor | None, exponent: float, variances
 
 
 def backward(
-    xs: list[Tensor],
+    samples: list[Sample],
     weights: Tensor | None,
     exponent: float,
     incoming: Incoming,
@@ -40,7 +43,7 @@ def backward(
 ) -> list[Tensor | None]:
     """Return the gradients of the samples and of the weights."""
     assert not kept
-    sides = [Side(x, exponent) for x in xs]
+    sides = [Side(sample, exponent) for sample in samples]
     return pull_blocks(sides, weights, incoming, wanted, _blocks(sides))
 
 

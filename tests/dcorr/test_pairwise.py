@@ -152,7 +152,7 @@ def test_coincident_points_are_at_distance_zero(
     for offset in (0.0, 1e3, 1e8):
         x = draw(1, 40, p, dtype=dtype) * 3 + offset
         x[0, 20:] = x[0, :20]
-        d = form(x).distances(slice(0, 40), slice(0, 40))[0]
+        d = form(x, dtype).distances(slice(0, 40), slice(0, 40))[0]
         assert torch.count_nonzero(d.diagonal()) == 0
         assert torch.count_nonzero(d.diagonal(20)) == 0
         assert torch.equal(d == 0, (x[0, :, None] == x[0]).all(-1))
@@ -168,7 +168,7 @@ def test_near_points_keep_their_digits(
     x = draw(1, 60, 20)
     x[0, 30:] = x[0, :30] + near * draw(30, 20, seed=1)
     x = x.to(dtype)
-    prepared = form(x)
+    prepared = form(x, dtype)
     d = (prepared.distances(slice(0, 60), slice(0, 60)) * prepared.scale)[0].to(F64)
     exact = torch.tensor(oracle.distances(x[0]), dtype=F64)
     # By product: the rounding over twice the share below which differences take over.
@@ -185,7 +185,7 @@ def test_scale_neither_overflows_nor_vanishes(
 ) -> None:
     x = (scale * draw(2, 20, p)).to(dtype)
     x[1] = 0.0
-    prepared = form(x)
+    prepared = form(x, dtype)
     mantissa, _ = torch.frexp(prepared.scale)
     assert (mantissa == 0.5).all()
     d = prepared.distances(slice(0, 20), slice(0, 20)).to(F64) * prepared.scale
@@ -197,7 +197,7 @@ def test_many_near_points_are_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -
     x = draw(2, 30, 5)
     x[:, 10:] = x[:, :1] + 1e-3 * x[:, 10:]
     whole = pair_moments(x, method="dense")
-    monkeypatch.setattr(sample, "GATHER", 64)
+    monkeypatch.setattr(sample, "PIECE", 64)
     assert_moments_close(pair_moments(x, method="dense"), whole, 0.0)
 
 

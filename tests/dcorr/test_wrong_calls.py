@@ -470,6 +470,7 @@ DISTANCE_COVARIANCE: list[Row] = [
 ROWS = [*DISTANCE_COVARIANCE]
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.parametrize(
     ("call", "error", "message"), [pytest.param(*row[1:], id=row[0]) for row in ROWS]
 )
