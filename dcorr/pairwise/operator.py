@@ -261,3 +261,13 @@ def _(x: Tensor, y: Tensor | None, weights: Tensor | None, *rest: Any) -> tuple[
         x.new_empty(t.shape if t is not None and want else (*x.shape[:-2], 0))
         for t, want in zip((x, y, weights), wanted, strict=True)
     )
+
+
+@_moments_op.register_vmap
+def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Outputs, Any]:
+    return _moments_op(*_leading(info.batch_size, in_dims, args)), (0,) * 7
+
+
+@_pull_op.register_vmap
+def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], Any]:
+    return _pull_op(*_leading(info.batch_size, in_dims, args)), (0,) * 3

@@ -125,6 +125,16 @@ def test_one_compilation_serves_every_number_of_samples() -> None:
     assert counts[0] == counts[1] == counts[2] < counts[3] == counts[4] == counts[5]
 
 
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_compiles_through_torch_func() -> None:
+    x, y = points(2, 4, 20)
+    # (vmap over grad, inside torch.compile, is what torch has for no autograd.Function.)
+    for transformed in (vmap(dcov2), grad(lambda s, t: dcov2(s, t).sum())):
+        compiled = torch.compile(transformed, fullgraph=True, backend="aot_eager")
+        assert_close(compiled(x, y), transformed(x, y))
+
+
 @pytest.mark.parametrize("n", [20, 70])
 @pytest.mark.parametrize("two", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])

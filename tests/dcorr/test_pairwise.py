@@ -222,6 +222,25 @@ def test_gradient_between_near_points(method: str) -> None:
     assert_close(ours.to(F64), theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n", [9, 300])
+@pytest.mark.parametrize("apart", [1e-9, 1e-15])
+def test_gradient_between_points_that_all_but_coincide(
+    form: type[sample.Sample], n: int, apart: float, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As saturated softmax rows do: float32 holds such differences, but only next to 0."""
+    monkeypatch.setattr("dcorr.pairwise.operator.prepare", form)
+    x = draw(n, 5, dtype=F32)
+    x[1] = x[0]
+    x[:2, 4] = torch.tensor([0.0, apart])
+    y = draw(n, 3, seed=1, dtype=F32)
+    x.requires_grad_()
+    exact = x.detach().to(F64).requires_grad_()
+    (ours,) = torch.autograd.grad(pair_moments(x, y, method=method).ab, x)
+    (theirs,) = torch.autograd.grad(reference.pair_moments(exact, y.to(F64), None, 1.0)[0], exact)
+    assert_close(ours.to(F64), theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
+
+
 # -- memory and choice ----------------------------------------------------------------------------
 
 
