@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from scipy.spatial.distance import cdist, pdist, squareform
 from torch import Tensor
@@ -116,8 +115,8 @@ def matrices_dcov2(x: Tensor, y: Tensor, *, unbiased: bool = False, exponent: fl
     b = cdist(y.double().numpy(), y.double().numpy()) ** exponent
     n = len(a)
     if not unbiased:
-        h = np.eye(n) - 1.0 / n
-        return float((h @ a @ h * b).mean())
+        a, b = (m - m.mean(0) - m.mean(1)[:, None] + m.mean() for m in (a, b))
+        return float((a * b).mean())
     a_rows, b_rows = a.sum(0), b.sum(0)
     first = (a * b).sum() / n / (n - 3)
     second = 2.0 * (a_rows @ b_rows) / n / (n - 2) / (n - 3)
