@@ -40,8 +40,9 @@ def check(n: int, p: int, q: int, dependent: bool, offset: float, methods: list[
         exact = [t.double().requires_grad_() for t in (x, y)]
         theirs = dcov2(*exact, unbiased=unbiased)
         expected = torch.autograd.grad(theirs, exact)
-        outside = oracle.matrices_dcov2(x, y, unbiased=unbiased)
-        assert theirs.item() == pytest.approx(outside, rel=1e-7)
+        if n <= 2048:  # minutes of scipy's time above
+            outside = oracle.matrices_dcov2(x, y, unbiased=unbiased)
+            assert theirs.item() == pytest.approx(outside, rel=1e-7)
         rtol, size = 1e-5, abs(theirs.item())
         if unbiased and not dependent:
             variances = (dvar2(t.detach(), unbiased=True).item() for t in exact)
