@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn
 import jsonargparse
 from jsonargparse import ArgumentParser, Namespace
 
+from dcorr_models.admission import check_seed
 from dcorr_models.data import DataSource
 from dcorr_models.errors import UserError
 from dcorr_models.methods import Method
@@ -103,7 +104,7 @@ def _train_parser() -> Parser:
     parser.add_argument("--devices", type=int, default=1, help="processes, one a device")
     parser.add_argument(
         "--precision",
-        type=Literal["32-true", "bf16-mixed", "64-true"],
+        type=Literal["32-true", "bf16-mixed"],
         default="32-true",
         help="as Lightning Fabric names them; 16-mixed needs a loss scale, which steps with several"
         " players have no single one of",
@@ -156,6 +157,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"dcorr-models: error: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except UnicodeDecodeError as error:
+        print(f"dcorr-models: error: a file is not UTF-8 text: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # A full disk, a vanished folder: what was written before is whole.
+        named = f"{error.filename}: " if error.filename else ""
+        print(f"dcorr-models: error: {named}{error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(
             "\ndcorr-models: stopped; a training goes on from its last checkpoint with --resume",
@@ -173,12 +182,13 @@ def _prepare(options: Namespace, parser: Parser) -> None:
 def _train(options: Namespace, parser: Parser) -> None:
     from lightning_fabric import Fabric
 
-    from dcorr_models.experiment import train
+    from dcorr_models.experiment import first_process, train
     from dcorr_models.training.random_state import seed_everything
 
     folder = RunFolder(options.run)
     # The cheap refusals first: before any network is made.
-    if folder.exists and not options.resume:
+    check_seed(options.seed)
+    if folder.exists and not options.resume and first_process():
         folder.begin({}, resume=False)
     seed_everything(options.seed)
     try:
@@ -188,7 +198,7 @@ def _train(options: Namespace, parser: Parser) -> None:
         objects = parser.instantiate(options)
     except OptionError:
         raise
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, ImportError) as error:
         raise UserError(explain(str(error), BASES)) from error
     train(
         objects.method,
@@ -211,6 +221,7 @@ def _train(options: Namespace, parser: Parser) -> None:
 def _evaluate(options: Namespace, parser: Parser) -> None:
     from dcorr_models.evaluation import evaluate
 
+    check_seed(options.seed)
     folder, method, data = load_run(options.run)
     result = evaluate(method, data.splits(), seed=options.seed)
     folder.write_json(folder.evaluation, result)
@@ -222,6 +233,8 @@ def _evaluate(options: Namespace, parser: Parser) -> None:
 def _edit(options: Namespace, parser: Parser) -> None:
     from dcorr_models.editing import edit_files
 
+    if options.out and (Path(options.out) / "edited.png").exists():
+        raise UserError(f"{options.out} already holds edited.png: give --out a new name")
     folder, method, data = load_run(options.run)
     written = edit_files(
         method,

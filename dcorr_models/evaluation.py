@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dcorr_models import editing
 from dcorr_models.data.base import LabelledImages, Splits
+from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Codes, Method
 from dcorr_models.metrics import image_quality, leakage, recognition
 from dcorr_models.metrics.recognition import Classifier
@@ -26,12 +27,20 @@ def evaluate(method: Method, splits: Splits, *, seed: int = 0) -> dict[str, Any]
             on `test`.
         seed: of probes and classifier. torch's own random state is left as it was.
 
+    Raises:
+        UserError: a multilabel method, or a split with fewer than two classes.
+
     Returns:
         A dictionary of plain numbers, the content of `evaluation.json`: `reconstruction`
         (`metrics.image_quality`), `leakage` (`metrics.leakage`), `editing`
         (`metrics.recognition`: Case 1 edits of every test image to every other class), the
         accuracy of the method's own soft target, and the seconds that it took.
     """
+    if method.multilabel:
+        raise UserError("these metrics need exclusive classes, and this method has attributes")
+    for name, split in (("train", splits.train), ("test", splits.test)):
+        if len(torch.unique(split.labels)) < 2:
+            raise UserError(f"the {name} split has fewer than two classes: nothing to measure")
     began = time.monotonic()
     with editing.inference(method):
         train_codes, _, train_labels = encode_split(method, splits.train)

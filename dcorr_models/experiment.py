@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from dcorr_models.data.base import DataSource
-from dcorr_models.errors import CheckpointError, RunError, UserError
+from dcorr_models.admission import admit, check_seed
+from dcorr_models.data.base import DataSource, Splits
+from dcorr_models.errors import CheckpointError, RunError
 from dcorr_models.methods.base import Method
 from dcorr_models.run_folder import RunFolder
 from dcorr_models.training.fit import LoopSettings, fit
+from dcorr_models.training.stage import Stage
 
 __all__ = ["load_weights", "run_settings", "train"]
 
@@ -54,16 +57,35 @@ def train(
     folder = RunFolder(run)
     fabric = fabric or Fabric(accelerator="auto", devices=1)
     # Everything that can be refused is looked at before the folder is touched.
-    check_fit(method, data)
+    check_seed(seed)
     stages, splits = method.stages(), data.splits()
-    for stage in stages:
-        _check_batch(stage.name, stage.batch_size, len(splits.train), fabric.world_size)
-    if fabric.is_global_zero:
-        folder.begin(settings or run_settings(method, data, seed), resume=resume)
-    fabric.launch()
+    admit(method, data, splits, stages, processes=fabric.world_size)
+    config = dict(settings or run_settings(method, data, seed))
+    config["precision"] = str(fabric.strategy.precision.precision)
+    # Later processes are started by the first, or beside it: only one of them makes the folder.
+    if not first_process():
+        fabric.launch()
+        return _train(method, stages, splits, folder, fabric, seed, loop)
+    folder.begin(config, resume=resume)
+    with folder.locked():
+        fabric.launch()
+        return _train(method, stages, splits, folder, fabric, seed, loop)
+
+
+def _train(
+    method: Method,
+    stages: list[Stage],
+    splits: Splits,
+    folder: RunFolder,
+    fabric: Fabric,
+    seed: int,
+    loop: LoopSettings | None,
+) -> Method:
+    fabric.barrier()
     if folder.finished:
         load_weights(method, folder)
         return method.eval()
+    mark = folder.fingerprint()
     for stage in stages:
         fit(
             stage,
@@ -72,37 +94,25 @@ def train(
             folder=folder.path,
             seed=seed,
             settings=loop,
+            fingerprint=mark,
         )
     if fabric.is_global_zero:
+        weights = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
         temporary = folder.weights.with_name(folder.weights.name + ".tmp")
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}, temporary
-        )
+        save_file(weights, temporary, metadata={"fingerprint": mark})
         temporary.replace(folder.weights)
     fabric.barrier()
     return method.eval()
 
 
+def first_process() -> bool:
+    """Whether this is the process that makes the run folder, before Fabric knows the ranks."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+
+
 def run_settings(method: Method, data: DataSource, seed: int) -> dict[str, Any]:
-    """What `config.yaml` holds: all that decides the result of a run."""
+    """What `config.yaml` holds, beside the precision: all that decides the result of a run."""
     return {"method": method.settings(), "data": data.settings(), "seed": seed}
-
-
-def check_fit(method: Method, data: DataSource) -> None:
-    """Raises `UserError` when the data's images or labels are not what the method was made for."""
-    if tuple(method.image_shape) != tuple(data.image_shape):
-        raise UserError(
-            f"{data.name} has images of shape {tuple(data.image_shape)}, "
-            f"{type(method).__name__} was made for {tuple(method.image_shape)}: "
-            "set --method.image_shape (and --method.architecture) to fit"
-        )
-    if method.num_labels != len(data.label_names) or method.multilabel != data.multilabel:
-        kind = "attributes" if data.multilabel else "classes"
-        own = "attributes" if method.multilabel else "classes"
-        raise UserError(
-            f"{data.name} has {len(data.label_names)} {kind}, {type(method).__name__} was made for "
-            f"{method.num_labels} {own}: set --method.num_labels and --method.multilabel to fit"
-        )
 
 
 def load_weights(method: Method, folder: RunFolder) -> None:
@@ -118,12 +128,19 @@ def load_weights(method: Method, folder: RunFolder) -> None:
             f"`dcorr-models train --resume` and the settings in {folder.config}"
         )
     try:
+        with safe_open(folder.weights, framework="pt") as file:
+            mark = (file.metadata() or {}).get("fingerprint")
         weights = load_file(folder.weights)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{folder.weights} cannot be read ({' '.join(str(error).split())}): remove it and run "
             "the training command with --resume to write it again from the checkpoints"
         ) from error
+    if mark != folder.fingerprint():
+        raise CheckpointError(
+            f"{folder.weights} belongs to a run with other settings than {folder.config}: put the "
+            "two files of one run together again"
+        )
     own = method.state_dict()
     different = sorted(
         k
@@ -137,16 +154,3 @@ def load_weights(method: Method, folder: RunFolder) -> None:
             f"{len(different) - 1} more differ"
         )
     method.load_state_dict(weights)
-
-
-def _check_batch(stage: str, batch_size: int, available: int, processes: int) -> None:
-    if batch_size > available:
-        raise UserError(
-            f"stage {stage!r} takes batches of {batch_size} but the training split has {available} "
-            "images: set --method.batch_size to fit"
-        )
-    if batch_size % processes:
-        raise UserError(
-            f"batch_size {batch_size} is not divisible by the {processes} processes: "
-            "change --method.batch_size or --devices"
-        )

@@ -28,7 +28,7 @@ def explain(message: str, bases: dict[str, type]) -> str:
         bases: by option name, the base class whose subclasses it takes, for suggestions.
 
     Example:
-        >>> explain('Parser key "seed": Expected a <class \\'int\\'>. Got value: one', {})
+        >>> explain("Parser key \"seed\": Expected a <class 'int'>. Got value: one", {})
         "--seed takes int, got 'one'"
     """
     text = one_line(message)
@@ -40,6 +40,14 @@ def explain(message: str, bases: dict[str, type]) -> str:
     unknown = re.search(r"Option '([\w.]+)' is not accepted", text)
     if unknown:
         return f"{option} has no option {unknown[1]!r}{_nearest(unknown[1], bases.get(top))}"
+    absent = re.search(r"arguments are required: ([\w.]+(?:, [\w.]+)*)", text)
+    if absent:
+        names = [name.split(".", 1)[-1] for name in absent[1].split(", ")]
+        if absent[1].split(".")[0] in ("evaluate", "edit", "report"):
+            return "the folder of a run is required"
+        if keys:
+            return f"{option} needs {', '.join(n.removeprefix('init_args.') for n in names)}"
+        return "required: " + ", ".join(f"--{n}{_known(bases.get(n))}" for n in names)
     choices = re.search(r"Expected a typing\.Literal\[([^\]]*)\](?:\. Got value: (\S+))?", text)
     if choices:
         got = choices[2] or (value[1] if value else "something else")
@@ -57,10 +65,6 @@ def explain(message: str, bases: dict[str, type]) -> str:
     inner = re.search(r"Errors: - (.*?) - Expected a <class 'NoneType'>", text)
     if inner and "Errors:" not in inner[1]:
         return inner[1]
-    absent = re.search(r"arguments are required: (.*)", text)
-    if absent:
-        names = [name.split(".", 1)[-1] for name in absent[1].split(", ")]
-        return "required: " + ", ".join(f"--{n}{_known(bases.get(n))}" for n in names)
     return text if len(text) <= 400 else text[:400] + " ..."
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from dcorr_models.errors import RunError
 __all__ = ["RunFolder", "versions"]
 
 # What may differ between a run and its continuation: none of it changes the result on a CPU.
-CONTROL = ("loop", "accelerator", "devices", "precision")
+CONTROL = ("loop", "accelerator", "devices")
+LOCK, PROBE = ".lock", ".write-test-"
 
 
 class RunFolder:
@@ -29,7 +32,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.config = self.path / "config.yaml"  # method, data, seed: enough to make the run again
         self.versions = self.path / "versions.json"  # packages, machine, commit
         self.log = self.path / "log.csv"  # stage, step, seconds, name, value
@@ -69,7 +72,7 @@ class RunFolder:
             return
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a folder: give --run another name")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(not self._own(p.name) for p in self.path.iterdir()):
             raise RunError(
                 f"{self.path} is not empty and holds no run: give --run a new or an empty folder"
             )
@@ -107,6 +110,38 @@ class RunFolder:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
         temporary.replace(path)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second training out of the folder; the lock ends with the process, however.
+
+        Raises:
+            RunError: another process trains there.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not on Windows
+            yield
+            return
+        with (self.path / LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunError(
+                    f"{self.path} is being trained by another process: wait for it or give --run "
+                    "a new name"
+                ) from error
+            yield
+
+    def fingerprint(self) -> str:
+        """A hash of the settings: checkpoints and weights carry it."""
+        settings = {k: v for k, v in self.read_config().items() if k not in CONTROL}
+        text = json.dumps(settings, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _own(self, name: str) -> bool:
+        """What a run killed before its settings were written leaves behind."""
+        return name in (self.versions.name, "config.tmp", LOCK) or name.startswith(PROBE)
+
     def _same_settings(self, config: Mapping[str, Any]) -> None:
         old, new = (
             dict(_flat({k: v for k, v in c.items() if k not in CONTROL}))
@@ -126,7 +161,7 @@ class RunFolder:
     def _writable(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".write-test-{os.getpid()}"
+            probe = self.path / f"{PROBE}{os.getpid()}"
             probe.touch()
             probe.unlink()
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Method(Configurable, nn.Module, ABC):
     image_shape: tuple[int, int, int]
     num_labels: int
     multilabel: bool
+    value_range: tuple[float, float] | None = None
+    """Range of the decoder's images; None where it is not known."""
 
     @abstractmethod
     def stages(self) -> list[Stage]:
@@ -42,6 +45,15 @@ class Method(Configurable, nn.Module, ABC):
     @abstractmethod
     def decode(self, codes: Codes) -> Tensor:
         """Codes to (N, C, H, W) images."""
+
+    def rehearsal(
+        self, images: Tensor
+    ) -> Iterator[tuple[str, Callable[[], object], tuple[int, ...]]]:
+        """What must work before a training begins: (name, call, shape of its result)."""
+        n, shape = len(images), tuple(images.shape)
+        yield "the label code", lambda: self.encode(images).label, (n, self.num_labels)
+        codes = self.encode(images)
+        yield "the decoder", lambda: self.decode(codes), shape
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruction: `decode(encode(images))`."""

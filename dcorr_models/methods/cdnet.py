@@ -7,7 +7,7 @@ the paper or from its released code is listed in `docs/methods/cdnet.md`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -111,6 +111,10 @@ class CDNet(Method):
         discriminator: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        _check_choice(architecture=(architecture, ARCHITECTURES))
+        _check_choice(updates=(updates, ("simultaneous", "sequential")))
+        if not callable(decorrelation):
+            _check_choice(decorrelation=(decorrelation, REGULARISERS))
         sizes = ARCHITECTURES[architecture]
         own = all((label_encoder, residual_encoder, decoder, discriminator))
         if not own and any(side % sizes.image_multiple for side in image_shape[1:]):
@@ -137,6 +141,11 @@ class CDNet(Method):
             raise UserError(f"dropout must lie in [0, 1), got {dropout}")
         self.image_shape, self.num_labels = image_shape, num_labels
         self.multilabel, self.latent_dim = multilabel, latent_dim
+        given = [m for m in (label_encoder, residual_encoder, decoder, discriminator) if m]
+        _check_modules(decorrelation, given)
+        # A decoder of the user's own may give any range.
+        ranges = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+        self.value_range = None if decoder else ranges[sizes.output]
         self.label_encoder = label_encoder or ConvEncoder(
             image_shape, sizes, num_labels, dropout=dropout
         )
@@ -179,6 +188,24 @@ class CDNet(Method):
         """Enc_y alone; then, with Enc_y fixed, Enc_z, decoder and discriminator."""
         return [LabelStage(self), DisentangleStage(self)]
 
+    def rehearsal(
+        self, images: Tensor
+    ) -> Iterator[tuple[str, Callable[[], object], tuple[int, ...]]]:
+        """Each network and the regulariser, by the names of the arguments."""
+        n, shape = len(images), tuple(images.shape)
+        yield "label_encoder", lambda: self.label_encoder(images), (n, self.num_labels)
+        yield "residual_encoder", lambda: self.residual_encoder(images), (n, self.latent_dim)
+        codes = self.encode(images)
+        yield "decoder", lambda: self.decode(codes), shape
+        if self.discriminator is not None:
+            critic = self.discriminator
+            yield "discriminator (logits)", lambda: _pair(critic(images))[0], (n, 1)
+            features = _pair(critic(images))[1]
+            yield "discriminator (features)", lambda: features, (n, *features.shape[1:])
+        regulariser = self.step_settings.regulariser
+        if regulariser is not None:
+            yield "decorrelation", lambda: regulariser(*codes), ()
+
     def soft_target(self, images: Tensor) -> Tensor:
         """(N, num_labels) probabilities ŷ: softmax of the logits, or sigmoid if multilabel."""
         logits: Tensor = self.label_encoder(images)
@@ -198,6 +225,28 @@ def _check_at_least(least: float, **values: float) -> None:
     for name, value in values.items():
         if not value >= least:  # also refuses NaN
             raise UserError(f"{name} must be {least} or more, got {value}")
+
+
+def _check_choice(**choices: tuple[object, Collection[str]]) -> None:
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def _check_modules(regulariser: object, networks: list[nn.Module]) -> None:
+    if isinstance(regulariser, nn.Module) and any(True for _ in regulariser.parameters()):
+        raise UserError(
+            f"decorrelation {type(regulariser).__name__} has parameters of its own, which no "
+            "player would train: take one without"
+        )
+    owners: dict[nn.Parameter, int] = {}
+    for place, network in enumerate(networks):
+        for parameter in network.parameters():
+            if owners.setdefault(parameter, place) != place:
+                raise UserError(
+                    f"two of your networks share parameters ({type(network).__name__}): each "
+                    "player needs parameters of its own, copy.deepcopy makes them"
+                )
 
 
 class LabelSettings(NamedTuple):
@@ -362,7 +411,8 @@ class DisentangleStage(Stage):
         return self.settings.adversarial_weight * (whole if to_image is None else to_image)
 
     def _update_inputs(self, name: str, loss: Tensor, *extra: Tensor, **backward: Any) -> None:
-        self.update(name, loss, inputs=[*self.networks[name].parameters(), *extra], **backward)
+        learning = [p for p in self.networks[name].parameters() if p.requires_grad]
+        self.update(name, loss, inputs=[*learning, *extra], **backward)
 
     def _sequential(self, x: Tensor) -> dict[str, Tensor]:
         """Dis, then Dec, then Enc_z, each after a forward pass of its own, as the release does."""
@@ -466,6 +516,14 @@ class DisentangleStage(Stage):
         # The mean over the processes: with a gate on local values the ranks would part.
         costs = self.mean_over_ranks(torch.stack([real_cost.detach(), fake_cost.detach()]))
         return self.settings.gate(*costs.tolist())
+
+
+def _pair(output: Any) -> tuple[Tensor, Tensor]:
+    if not isinstance(output, tuple) or len(output) != 2:
+        raise UserError(
+            f"discriminator must return a pair (logits, features), got {type(output).__name__}"
+        )
+    return output
 
 
 def _log(terms: Terms, decision: GateDecision) -> dict[str, Tensor]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -15,18 +14,27 @@ from dcorr_models.errors import CheckpointError
 from dcorr_models.training.random_state import RandomState, get_random_state
 from dcorr_models.training.stage import Stage
 
-__all__ = ["load_checkpoint", "restore_networks", "save_checkpoint"]
+__all__ = ["Identity", "load_checkpoint", "restore_networks", "save_checkpoint"]
 
 FORMAT = 1
+KEYS = {"stage", "step", "seed", "fingerprint", "random"}
+REMOVE = "remove it to begin this stage again"
 
 
-def save_checkpoint(fabric: Fabric, path: Path, stage: Stage, *, step: int, seed: int) -> None:
+class Identity(NamedTuple):
+    """Which run a checkpoint belongs to."""
+
+    seed: int
+    fingerprint: str
+
+
+def save_checkpoint(fabric: Fabric, path: Path, stage: Stage, run: Identity, *, step: int) -> None:
     """Writes the stage after `step` updates to a temporary name, then renames it.
 
     Called on all processes: each adds its own random state.
     """
     state = _objects(stage)
-    state.update(format=FORMAT, stage=stage.name, step=step, seed=seed)
+    state.update(format=FORMAT, stage=stage.name, step=step, **run._asdict())
     gathered = fabric.all_gather(get_random_state())
     assert isinstance(gathered, dict)
     state["random"] = {k: v.reshape(fabric.world_size, -1).cpu() for k, v in gathered.items()}
@@ -38,7 +46,7 @@ def save_checkpoint(fabric: Fabric, path: Path, stage: Stage, *, step: int, seed
 
 
 def load_checkpoint(
-    fabric: Fabric, path: Path, stage: Stage, *, seed: int
+    fabric: Fabric, path: Path, stage: Stage, run: Identity
 ) -> tuple[int, RandomState]:
     """Puts networks, optimizers and schedules back in place.
 
@@ -46,19 +54,10 @@ def load_checkpoint(
         The number of updates done, and this process's random state.
 
     Raises:
-        CheckpointError: an unreadable file, another stage, architecture, seed or process count.
+        CheckpointError: an unreadable file, another run, stage, architecture, seed or process
+            count.
     """
-    content = _read(path)
-    if content.get("format") != FORMAT or content.get("stage") != stage.name:
-        raise CheckpointError(
-            f"{path} does not hold a checkpoint of stage {stage.name!r} "
-            f"(found {content.get('stage')!r}); give the run a new folder"
-        )
-    if content["seed"] != seed:
-        raise CheckpointError(
-            f"{path} was made with seed {content['seed']}, not {seed}; "
-            "resume with that seed or give the run a new folder"
-        )
+    content = _read(path, stage, run)
     states = content["random"]
     if states["torch"].shape[0] != fabric.world_size:
         raise CheckpointError(
@@ -71,13 +70,13 @@ def load_checkpoint(
     return int(content["step"]), own
 
 
-def restore_networks(path: Path, stage: Stage) -> int:
+def restore_networks(path: Path, stage: Stage, run: Identity) -> int:
     """Puts back only the networks of a finished stage, for the stages after it.
 
     Returns:
         The number of updates that the checkpoint had done.
     """
-    content = _read(path)
+    content = _read(path, stage, run)
     _put_back(path, content, {f"network.{k}": m for k, m in stage.networks.items()})
     return int(content["step"])
 
@@ -90,16 +89,44 @@ def _objects(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _read(path: Path, stage: Stage, run: Identity) -> dict[str, Any]:
+    content = _load(path)
+    if content["stage"] != stage.name or not 0 <= content["step"] <= stage.max_steps:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({reason}); remove it to begin this stage again"
+            f"{path} does not hold a checkpoint of stage {stage.name!r} with {stage.max_steps} "
+            f"steps (found {content['stage']!r}, step {content['step']}); {REMOVE}"
+        )
+    if content["seed"] != run.seed:
+        raise CheckpointError(
+            f"{path} was made with seed {content['seed']}, not {run.seed}; "
+            "resume with that seed or give the run a new folder"
+        )
+    if content["fingerprint"] != run.fingerprint:
+        raise CheckpointError(f"{path} belongs to a run with other settings; {REMOVE}")
+    return content
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        # torch does not look at the archive's checksums, and a flipped bit would go unseen.
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("a checksum is wrong")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({reason}); {REMOVE}"
         ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no checkpoint; remove it to begin this stage again")
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != FORMAT
+        or not content.keys() >= KEYS
+        or not isinstance(content["step"], int)
+        or not isinstance(content["random"], dict)
+        or "torch" not in content["random"]
+    ):
+        raise CheckpointError(f"{path} holds no checkpoint; {REMOVE}")
     return content
 
 
@@ -115,7 +142,7 @@ def _put_back(path: Path, content: dict[str, Any], objects: dict[str, Any]) -> N
     for name, target in objects.items():
         try:
             target.load_state_dict(content[name])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{path} does not fit {name!r}: {reason}") from error
 

@@ -15,12 +15,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dcorr_models.data.base import collate_batch
-from dcorr_models.training.checkpoint import load_checkpoint, restore_networks, save_checkpoint
+from dcorr_models.training.checkpoint import (
+    Identity,
+    load_checkpoint,
+    restore_networks,
+    save_checkpoint,
+)
 from dcorr_models.training.logs import (
     CsvLog,
     Meter,
     Progress,
     refuse_non_finite,
+    refuse_non_finite_weights,
     tensorboard_writer,
 )
 from dcorr_models.training.random_state import seed_everything, set_random_state
@@ -62,6 +68,7 @@ def fit(
     folder: Path,
     seed: int = 0,
     settings: LoopSettings | None = None,
+    fingerprint: str = "",
 ) -> None:
     """Trains a stage to its last step, from its checkpoint in `folder` when there is one.
 
@@ -75,21 +82,23 @@ def fit(
         folder: the run's folder; `checkpoints/<stage>.ckpt` and `log.csv` are written there.
         seed: orders the samples and seeds dropout and noise, per stage and process.
         settings: when to save and to log.
+        fingerprint: of the run's settings; a checkpoint with another one is refused.
 
     Raises:
-        CheckpointError: the checkpoint in `folder` belongs to another stage or architecture.
+        CheckpointError: the checkpoint in `folder` is damaged or belongs to another run, stage or
+            architecture.
         RunError: a loss became NaN or infinite.
         ValueError: the batch is larger than the data set or not divisible by the processes.
     """
     settings = settings or LoopSettings()
     path = folder / "checkpoints" / f"{stage.name}.ckpt"
-    if path.exists() and restore_networks(path, stage) >= stage.max_steps:
+    run = Identity(seed=seed, fingerprint=fingerprint)
+    if path.exists() and restore_networks(path, stage, run) == stage.max_steps:
         return  # finished before: its networks are what the next stage needs
-    fabric.seed_everything(seed, verbose=False)
     stage.setup(fabric)
     random_state, start = None, 0
     if path.exists():
-        start, random_state = load_checkpoint(fabric, path, stage, seed=seed)
+        start, random_state = load_checkpoint(fabric, path, stage, run)
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
     loader = _loader(stage, dataset, fabric, start=start, seed=seed, workers=settings.num_workers)
@@ -98,7 +107,10 @@ def fit(
         seed_everything(_mix(seed, stage.name, fabric.global_rank))
     else:
         set_random_state(random_state)
-    _loop(stage, loader, fabric, folder, path, start=start, seed=seed, settings=settings)
+    try:
+        _loop(stage, loader, fabric, folder, path, start=start, run=run, settings=settings)
+    finally:
+        stage.teardown()
 
 
 def _loop(
@@ -109,7 +121,7 @@ def _loop(
     path: Path,
     *,
     start: int,
-    seed: int,
+    run: Identity,
     settings: LoopSettings,
 ) -> None:
     first = fabric.is_global_zero
@@ -139,7 +151,8 @@ def _loop(
                         cast(Any, board).add_scalar(f"{stage.name}/{name}", value, step)
                 bar.show(means)
             if saving:
-                save_checkpoint(fabric, path, stage, step=step, seed=seed)
+                refuse_non_finite_weights(stage.networks, stage=stage.name, step=step)
+                save_checkpoint(fabric, path, stage, run, step=step)
             bar.advance()
     finally:
         bar.close()

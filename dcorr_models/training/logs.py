@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from dcorr_models.errors import RunError
@@ -48,9 +48,19 @@ def refuse_non_finite(values: Mapping[str, float], *, stage: str, step: int) -> 
     bad = sorted(name for name, value in values.items() if not math.isfinite(value))
     if bad:
         raise RunError(
-            f"{', '.join(bad)} became {values[bad[0]]} at step {step} of stage {stage!r}; the last "
-            "checkpoint is kept: try a smaller learning rate or another precision"
+            f"{', '.join(bad)} became {values[bad[0]]} at step {step} of stage {stage!r}; earlier "
+            "checkpoints are kept: try a smaller learning rate or another precision"
         )
+
+
+def refuse_non_finite_weights(networks: Mapping[str, nn.Module], *, stage: str, step: int) -> None:
+    """Raises `RunError` for networks that diverged in the last update, which no loss has seen."""
+    for name, network in networks.items():
+        if not torch.stack([p.detach().isfinite().all() for p in network.parameters()]).all():
+            raise RunError(
+                f"weights of {name!r} became NaN or infinite by step {step} of stage {stage!r}; "
+                "earlier checkpoints are kept: try a smaller learning rate"
+            )
 
 
 class CsvLog:
@@ -83,12 +93,11 @@ class CsvLog:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log with numbers as numbers; an incomplete last line is left out."""
-    rows: list[dict[str, Any]] = []
-    text = path.read_text()
-    if not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-    for row in csv.DictReader(text.splitlines()):
-        rows.append(
+    try:
+        text = path.read_text()
+        if not text.endswith("\n"):
+            text = text[: text.rfind("\n") + 1]
+        return [
             {
                 "stage": row["stage"],
                 "step": int(row["step"]),
@@ -96,8 +105,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
                 "name": row["name"],
                 "value": float(row["value"]),
             }
-        )
-    return rows
+            for row in csv.DictReader(text.splitlines())
+        ]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"{path} cannot be read as a log ({reason}): move it away to go on without its past"
+        ) from error
 
 
 def tensorboard_writer(folder: Path, *, purge_step: int) -> Any | None:

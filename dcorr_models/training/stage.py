@@ -96,18 +96,24 @@ class Stage:
         self.batch_size = batch_size
         self.step_index = 0
         self.fabric: Fabric | None = None
+        self._flags: list[tuple[nn.Parameter, bool]] = []
 
     def setup(self, fabric: Fabric) -> None:
         """Hands networks and optimizers to Fabric; called once, by `fit`."""
         self.fabric = fabric
         for network in self.fixed.values():
             fabric.to_device(network)
+            self._flags += [(p, p.requires_grad) for p in network.parameters()]
             network.eval().requires_grad_(False)
-        for network in self.networks.values():
-            network.requires_grad_(True)
         self.networks = {k: fabric.setup_module(m) for k, m in self.networks.items()}
         self.optimizers = {k: fabric.setup_optimizers(o) for k, o in self.optimizers.items()}
         self.train_mode()
+
+    def teardown(self) -> None:
+        """Gives the fixed networks' parameters their gradient flags back."""
+        for parameter, flag in self._flags:
+            parameter.requires_grad_(flag)
+        self._flags = []
 
     def train_mode(self) -> None:
         """Learning networks in train mode, fixed ones in eval mode."""

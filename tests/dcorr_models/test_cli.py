@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dcorr_models.cli import main
+from dcorr_models.run_folder import RunFolder
 
 TOY = "tests.dcorr_models.toy."
 ROOT = Path(__file__).parents[2]
@@ -216,6 +217,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
         (["--accelerator", "abacus"], "abacus"),
         (["--precision", "16-mixed"], "16-mixed"),
         (["--devices", "0"], "devices"),
+        (["--precision", "64-true"], "64-true"),
+        (["--method.batch_size", "1"], "leaves a process one image"),
+        (["--method.decorrelation", "torch.nn.ReLU"], "decorrelation fails on a batch"),
+        (["--method.decorrelation", "torch.nn.Bilinear"], "in1_features"),
         (["--method.image_shape", "[1, 28, 28]"], "--method.image_shape"),
         (["--method.num_labels", "5"], "--method.num_labels"),
         (["--config", "no_such_config"], "cdnet_digits_demo"),
@@ -252,13 +257,139 @@ def test_truncated_weights_are_named(copy_of_run, capsys):
     assert "weights.safetensors cannot be read" in refused(capsys, "evaluate", copy_of_run)
 
 
-def test_weights_of_another_architecture_are_refused(copy_of_run, capsys):
+def test_weights_of_a_run_with_other_settings_are_refused(copy_of_run, capsys):
     config = copy_of_run / "config.yaml"
     content = yaml.safe_load(config.read_text())
     content["method"]["init_args"]["decoder"] = None
-    content["method"]["init_args"]["image_shape"] = [1, 12, 12]
     config.write_text(yaml.safe_dump(content))
+    assert "run with other settings" in refused(capsys, "report", copy_of_run)
+
+
+def test_weights_of_another_architecture_are_refused(copy_of_run, capsys):
+    path = copy_of_run / "weights.safetensors"
+    weights = load_file(path)
+    del weights["decoder.net.0.weight"]
+    mark = RunFolder(copy_of_run).fingerprint()
+    save_file(weights, path, metadata={"fingerprint": mark})
     assert "another method or architecture" in refused(capsys, "report", copy_of_run)
+
+
+def begun(tmp_path: Path, name: str, *words: object) -> Path:
+    """A run stopped in its second stage."""
+    config = toy_config(tmp_path / f"{name}.yaml", loop={"progress": False, "save_every": 2})
+    assert run("train", "--config", config, "--run", tmp_path / name, *words) == 0
+    (tmp_path / name / "weights.safetensors").unlink()
+    return tmp_path / name / "checkpoints" / "disentangle.ckpt"
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_seen(tmp_path, capsys):
+    checkpoint = begun(tmp_path, "a")
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    line = refused(
+        capsys, "train", "--config", tmp_path / "a.yaml", "--run", tmp_path / "a", "--resume"
+    )
+    assert "cannot be read as a checkpoint" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(("--seed", "2"), "seed 2, not 1"), (("--method.lr", "0.5"), "settings")],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, capsys, words, expected):
+    begun(tmp_path, "b", *words).replace(begun(tmp_path, "a"))
+    line = refused(
+        capsys, "train", "--config", tmp_path / "a.yaml", "--run", tmp_path / "a", "--resume"
+    )
+    assert expected in line
+
+
+def test_another_precision_is_another_setting(tmp_path, capsys):
+    begun(tmp_path, "a")
+    line = refused(
+        capsys, "train", "--config", tmp_path / "a.yaml", "--run", tmp_path / "a", "--resume",
+        "--precision", "bf16-mixed",
+    )  # fmt: skip
+    assert "precision is 32-true there and bf16-mixed here" in line
+
+
+def test_what_a_run_killed_at_its_birth_leaves_is_no_obstacle(tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    for name in ("versions.json", "config.tmp", ".write-test-1", ".lock"):
+        (folder / name).write_text("{}")
+    config = toy_config(tmp_path / "toy.yaml")
+    assert run("train", "--config", config, "--run", folder) == 0
+
+
+def test_two_trainings_in_one_folder_are_kept_apart(tmp_path, capsys):
+    begun(tmp_path, "a")
+    with RunFolder(tmp_path / "a").locked():
+        line = refused(
+            capsys, "train", "--config", tmp_path / "a.yaml", "--run", tmp_path / "a", "--resume"
+        )
+    assert "is being trained by another process" in line
+
+
+def test_a_run_that_diverged_is_not_called_trained(tmp_path, capsys):
+    config = toy_config(tmp_path / "toy.yaml")
+    line = refused(
+        capsys, "train", "--config", config, "--run", tmp_path / "r", "--method.lr", "1e38"
+    )
+    assert "became" in line
+    assert not (tmp_path / "r" / "weights.safetensors").exists()
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = toy_config(tmp_path / "toy.yaml")
+    assert run("train", "--config", config, "--run", "~/here") == 0
+    assert (tmp_path / "here" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_seed_that_not_every_generator_takes_is_refused(trained, tmp_path, capsys, command):
+    words = {
+        "train": ["--config", trained / "toy.yaml", "--run", tmp_path / "r"],
+        "evaluate": [trained / "run"],
+    }[command]
+    assert "seed must lie between" in refused(capsys, command, *words, "--seed", "-1")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "x.ckpt")
+
+    monkeypatch.setattr("dcorr_models.training.fit.save_checkpoint", full)
+    config = toy_config(tmp_path / "toy.yaml")
+    line = refused(capsys, "train", "--config", config, "--run", tmp_path / "r")
+    assert "x.ckpt: No space left on device" in line
+
+
+def test_own_files_in_the_output_folder_are_kept(trained, tmp_path, capsys):
+    (tmp_path / "edited.png").write_text("mine")
+    line = refused(capsys, "edit", trained / "run", "--out", tmp_path)
+    assert "already holds edited.png" in line
+    assert (tmp_path / "edited.png").read_text() == "mine"
+
+
+@pytest.mark.distributed
+def test_two_devices_train_a_new_run(tmp_path):
+    config = toy_config(tmp_path / "toy.yaml")
+    command = [sys.executable, "-m", "dcorr_models", "train", "--config", str(config)]
+    done = subprocess.run(
+        [*command, "--run", str(tmp_path / "r"), "--devices", "2"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    # gloo may abort at interpreter exit: the file is what counts.
+    assert (tmp_path / "r" / "weights.safetensors").exists(), done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,138 @@
+"""What is looked at before a run begins, so that a mistake costs seconds and leaves no folder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dcorr_models.data.base import DataSource, LabelledImages, Splits
+from dcorr_models.editing import inference
+from dcorr_models.errors import DataError, UserError
+from dcorr_models.methods.base import Method
+from dcorr_models.training.stage import Stage
+
+__all__ = ["admit", "check_fit", "check_seed"]
+
+MAX_SEED = 2**32 - 1  # what numpy and scikit-learn take
+
+
+def admit(
+    method: Method, data: DataSource, splits: Splits, stages: list[Stage], *, processes: int
+) -> None:
+    """Raises `UserError` for whatever of method and data cannot be trained together."""
+    check_fit(method, data)
+    check_labels(method, data, splits.train)
+    for stage in stages:
+        _check_batch(stage, len(splits.train), processes)
+    rehearse(method, splits.train)
+
+
+def check_seed(seed: int) -> None:
+    """Raises `UserError` for a seed that not every generator takes.
+
+    Example:
+        >>> check_seed(0)
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed must lie between 0 and {MAX_SEED}, got {seed}")
+
+
+def check_fit(method: Method, data: DataSource) -> None:
+    """Raises `UserError` when the data's images or labels are not what the method was made for."""
+    own, kind = type(method).__name__, "attributes" if data.multilabel else "classes"
+    if tuple(method.image_shape) != tuple(data.image_shape):
+        raise UserError(
+            f"{data.name} has images of shape {tuple(data.image_shape)}, {own} was made for "
+            f"{tuple(method.image_shape)}: set --method.image_shape (and --method.architecture)"
+        )
+    if method.num_labels != len(data.label_names) or method.multilabel != data.multilabel:
+        wanted = "attributes" if method.multilabel else "classes"
+        raise UserError(
+            f"{data.name} has {len(data.label_names)} {kind}, {own} was made for "
+            f"{method.num_labels} {wanted}: set --method.num_labels and --method.multilabel"
+        )
+    if method.value_range is not None and tuple(method.value_range) != tuple(data.value_range):
+        raise UserError(
+            f"{data.name} has values in {tuple(data.value_range)}, the decoder of {own} gives "
+            f"{tuple(method.value_range)}: take another --method.architecture or your own decoder"
+        )
+
+
+def check_labels(method: Method, data: DataSource, split: LabelledImages) -> None:
+    """Raises `DataError` when the labels themselves are not what the data set promises."""
+    labels = split.labels
+    if method.multilabel:
+        if labels.ndim != 2 or labels.shape[1] != method.num_labels:
+            raise DataError(
+                f"{data.name} promises {method.num_labels} attributes, its labels have shape "
+                f"{tuple(labels.shape)}"
+            )
+        return
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        raise DataError(
+            f"{data.name} promises classes, its labels are {labels.dtype} of shape "
+            f"{tuple(labels.shape)}, wanted int64 of shape (N,)"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= method.num_labels:
+        raise DataError(
+            f"{data.name} promises classes 0 to {method.num_labels - 1}, its labels go from "
+            f"{low} to {high}"
+        )
+
+
+def rehearse(method: Method, split: LabelledImages) -> None:
+    """One forward pass on two images, and the shapes of what comes out.
+
+    Raises:
+        UserError: a network or a regulariser that fails, or returns something else than the
+            method needs; the message says which.
+    """
+    images = split.__getitems__([0, min(1, len(split) - 1)])["image"]
+    if tuple(images.shape[1:]) != tuple(method.image_shape):
+        raise DataError(
+            f"the data set promises images of shape {tuple(method.image_shape)} and gives "
+            f"{tuple(images.shape[1:])}"
+        )
+    device = next((p.device for p in method.parameters()), torch.device("cpu"))
+    with inference(method):
+        for name, call, shape in method.rehearsal(images.to(device)):
+            try:
+                result = call()
+            except UserError:
+                raise
+            except Exception as error:  # whatever a user's module may raise
+                reason = " ".join(str(error).split())
+                raise UserError(
+                    f"{name} fails on a batch of {tuple(images.shape)}: "
+                    f"{type(error).__name__}: {reason}"
+                ) from error
+            _check_result(name, result, shape)
+
+
+def _check_result(name: str, result: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(result, Tensor):
+        raise UserError(f"{name} must return a tensor, got {type(result).__name__}")
+    if tuple(result.shape) != shape:
+        raise UserError(f"{name} must return shape {shape}, got {tuple(result.shape)}")
+    if not result.is_floating_point():
+        raise UserError(f"{name} must return floating-point numbers, got {result.dtype}")
+
+
+def _check_batch(stage: Stage, available: int, processes: int) -> None:
+    size = stage.batch_size
+    if size > available:
+        raise UserError(
+            f"stage {stage.name!r} takes batches of {size} but the training split has {available} "
+            "images: set --method.batch_size to fit"
+        )
+    if size % processes:
+        raise UserError(
+            f"batch_size {size} is not divisible by the {processes} processes: "
+            "change --method.batch_size or --devices"
+        )
+    if size // processes < 2:
+        raise UserError(
+            f"batch_size {size} leaves a process one image, and neither a batch statistic nor "
+            "BatchNorm exists for one: take at least 2 for each process"
+        )

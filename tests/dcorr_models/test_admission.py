@@ -1,0 +1,134 @@
+"""What is refused before a run begins: networks, regularisers, labels, ranges."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from dcorr_models.admission import admit
+from dcorr_models.errors import UserError
+from dcorr_models.evaluation import evaluate
+from dcorr_models.experiment import train
+from dcorr_models.methods import CDNet
+from dcorr_models.training.fit import LoopSettings
+from tests.dcorr_models.toy import ToyDecoder, ToyEncoder, ToyImages, toy_cdnet
+
+
+class Returns(nn.Module):
+    """A module with a parameter that returns what it is told to."""
+
+    def __init__(self, result) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.result = result
+
+    def forward(self, *inputs):
+        return self.result(*inputs)
+
+
+class Regulariser(Returns):
+    def __init__(self, result) -> None:
+        super().__init__(result)
+        del self.scale
+
+
+def fails(*_):
+    raise KeyError("boo")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"decoder": Returns(lambda y, z: z.new_zeros(2, 12, 12))}, "decoder must return shape"),
+        ({"decoder": Returns(lambda y, z: z.new_zeros(2, 1, 12, 1))}, "decoder must return shape"),
+        ({"decoder": Returns(lambda y, z: (z,))}, "decoder must return a tensor, got tuple"),
+        ({"decoder": Returns(fails)}, "decoder fails on a batch .* KeyError: 'boo'"),
+        ({"residual_encoder": ToyEncoder(5)}, r"residual_encoder must return shape \(2, 3\)"),
+        ({"label_encoder": ToyEncoder(5)}, r"label_encoder must return shape \(2, 4\)"),
+        ({"discriminator": Returns(lambda x: x)}, "discriminator must return a pair"),
+        ({"decorrelation": Regulariser(lambda y, z: z)}, r"decorrelation must return shape \(\)"),
+        ({"decorrelation": Regulariser(lambda y, z: 0.0)}, "must return a tensor, got float"),
+        ({"decorrelation": Regulariser(lambda y, z: None)}, "must return a tensor, got NoneType"),
+    ],
+)
+def test_modules_that_do_not_fit_are_named(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        train(toy_cdnet(**options), ToyImages(), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_regulariser_with_parameters_is_refused():
+    with pytest.raises(UserError, match="has parameters of its own"):
+        toy_cdnet(decorrelation=Returns(lambda y, z: z.sum()))
+
+
+def test_players_that_share_parameters_are_refused():
+    shared = ToyEncoder(4)
+    with pytest.raises(UserError, match="share parameters"):
+        toy_cdnet(label_encoder=shared, residual_encoder=shared, latent_dim=4)
+
+
+@pytest.mark.parametrize("name", ["architecture", "updates", "decorrelation"])
+def test_unknown_choices_are_refused(name):
+    with pytest.raises(UserError, match=f"{name} must be one of .*, got 'foo'"):
+        CDNet(**{name: "foo"})
+
+
+def test_an_output_that_cannot_reach_the_datas_range_is_refused():
+    source = ToyImages()
+    source.value_range = (-1.0, 1.0)
+    model = toy_cdnet(decoder=None, discriminator=None)
+    with pytest.raises(UserError, match=r"values in \(-1.0, 1.0\)"):
+        admit(model, source, source.splits(), model.stages(), processes=1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.full((96,), 4), "its labels go from 4 to 4"),
+        (torch.full((96,), -1), "its labels go from -1 to -1"),
+        (torch.zeros(96, 4), "wanted int64"),
+    ],
+)
+def test_labels_that_break_the_promise_are_refused(labels, message):
+    source, model = ToyImages(), toy_cdnet()
+    splits = source.splits()
+    splits.train.labels = labels
+    with pytest.raises(UserError, match=message):
+        admit(model, source, splits, model.stages(), processes=1)
+
+
+def test_what_the_user_froze_stays_frozen(tmp_path):
+    decoder = ToyDecoder()
+    decoder.net[0].weight.requires_grad_(False)
+    before = copy.deepcopy(decoder.net[0].weight)
+    model = toy_cdnet(decoder=decoder)
+    train(model, ToyImages(), tmp_path / "r", loop=LoopSettings(progress=False))
+    assert torch.equal(decoder.net[0].weight, before)
+    assert not decoder.net[0].weight.requires_grad
+    # The encoder that was fixed in the second stage has its flags back.
+    assert all(p.requires_grad for p in model.label_encoder.parameters())
+
+
+def test_evaluation_says_what_it_cannot_measure():
+    splits = ToyImages().splits()
+    with pytest.raises(UserError, match="exclusive classes"):
+        evaluate(toy_cdnet(multilabel=True), splits)
+    splits.test.labels = torch.zeros_like(splits.test.labels)
+    with pytest.raises(UserError, match="test split has fewer than two classes"):
+        evaluate(toy_cdnet(), splits)
+
+
+def test_the_python_way_trains_and_comes_back(tmp_path):
+    fabric = Fabric(accelerator="cpu", devices=1)
+    loop = LoopSettings(progress=False)
+    first = train(toy_cdnet(), ToyImages(), tmp_path / "r", loop=loop, fabric=fabric)
+    again = train(
+        toy_cdnet(seed=9), ToyImages(), tmp_path / "r", loop=loop, fabric=fabric, resume=True
+    )
+    weights = first.state_dict()
+    assert all(torch.equal(v, weights[k]) for k, v in again.state_dict().items())
