@@ -27,7 +27,7 @@ extensions = [
     "matplotlib.sphinxext.plot_directive",
     "mathml",
 ]
-exclude_patterns = ["_build", "auto_examples"]
+exclude_patterns = ["_build"]
 
 # Markdown
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "fieldlist"]
