@@ -1,7 +1,7 @@
 """Time of one CDNet step: simultaneous against sequential, by player, and the regulariser's share.
 
     python benchmarks/train_step.py                    # MNIST architecture, batch 100, CPU
-    python benchmarks/train_step.py --device cuda --rounds 200 --out benchmarks/results/train_step_cuda.csv
+    python benchmarks/train_step.py --device cuda --rounds 200 --out train_step_cuda.csv
 
 The two forms are timed in turn within one run, on the same batches; the ratio of their medians is
 the number that counts on a shared machine. Before anything is timed the two forms' gradients are
