@@ -2,7 +2,16 @@
 
 from dcorr.asymmetric_noise import AsymmetricNoise, asymmetric_noise
 from dcorr.cross_covariance import XCovLoss, xcov
-from dcorr.distance_covariance import DCor2Loss, DCov2Loss, dcor, dcor2, dcov, dcov2, dvar2
+from dcorr.distance_covariance import dcor, dcor2, dcov, dcov2, dvar2
+from dcorr.distance_modules import (
+    DCor2Loss,
+    DCorLoss,
+    DCov2Loss,
+    DCovLoss,
+    DVar2Loss,
+    PDCorLoss,
+    PDCov2Loss,
+)
 from dcorr.gaussian_mixture import GaussianMixtureLoss, gm_loss, gm_loss_terms
 from dcorr.partial_distance_covariance import pdcor, pdcov2
 from dcorr.schedules import (
@@ -16,8 +25,13 @@ from dcorr.schedules import (
 __all__ = [
     "AsymmetricNoise",
     "DCor2Loss",
+    "DCorLoss",
     "DCov2Loss",
+    "DCovLoss",
+    "DVar2Loss",
     "GaussianMixtureLoss",
+    "PDCorLoss",
+    "PDCov2Loss",
     "Scheduled",
     "XCovLoss",
     "asymmetric_noise",

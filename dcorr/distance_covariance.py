@@ -1,16 +1,15 @@
 """Distance covariance and distance correlation: dependence of any kind, in any dimensions.
 
 A trailing 2 means squared, always: ``dcov2`` is dCov², ``dcor2`` is R², ``dcor`` is R. Partial
-versions are in :mod:`dcorr.partial_distance_covariance`, the names that the package dcor uses in
-:mod:`dcorr.dcor_names`.
+versions are in :mod:`dcorr.partial_distance_covariance`, the modules in
+:mod:`dcorr.distance_modules`, the names that the package dcor uses in :mod:`dcorr.dcor_names`.
 """
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dcorr._distance_statistics import Settings, prepare, root
-from dcorr._reduction import check_reduction, reduce_batch
 
 
 def dcov2(
@@ -308,107 +307,3 @@ def dcor(
     settings = Settings(False, exponent, metric, method, check_finite)
     samples = prepare({"x": x, "y": y}, weights, settings)
     return samples.result(root(samples.correlation(samples.moments("x", "y", variances=True))))
-
-
-class _DistanceLoss(nn.Module):
-    """The settings that the modules share."""
-
-    def __init__(
-        self,
-        *,
-        unbiased: bool = False,
-        exponent: float = 1.0,
-        metric: str = "euclidean",
-        method: str = "auto",
-        reduction: str = "mean",
-        check_finite: bool = False,
-    ) -> None:
-        super().__init__()
-        Settings(unbiased, exponent, metric, method, check_finite)  # refuses wrong ones right here
-        check_reduction(reduction)
-        self.unbiased = unbiased
-        self.exponent = exponent
-        self.metric = metric
-        self.method = method
-        self.reduction = reduction
-        self.check_finite = check_finite
-
-    def extra_repr(self) -> str:
-        """Show the settings when the module is printed."""
-        return (
-            f"unbiased={self.unbiased}, exponent={self.exponent}, metric={self.metric!r}, "
-            f"method={self.method!r}, reduction={self.reduction!r}, "
-            f"check_finite={self.check_finite}"
-        )
-
-
-class DCov2Loss(_DistanceLoss):
-    """Module form of :func:`dcov2`: it holds the settings and has no parameters.
-
-    Args:
-        unbiased: the U-statistic, which may be negative.
-        exponent: of the distances, in (0, 2].
-        metric: ``"euclidean"`` or ``"precomputed"``.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
-        reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
-            always averaged: without batch dimensions the three are the same scalar.
-        check_finite: raise on NaN or infinity.
-
-    Example:
-        >>> decorrelation = DCov2Loss()
-        >>> import torch
-        >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-        >>> y = torch.tensor([1.0, 7.0, 5.0, 5.0, 6.0, 2.0])
-        >>> round((0.1 * decorrelation(x, y)).item(), 4)
-        0.0685
-    """
-
-    def forward(self, x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
-        """Return ``dcov2(x, y)``, reduced over the batch dimensions."""
-        value = dcov2(
-            x,
-            y,
-            unbiased=self.unbiased,
-            exponent=self.exponent,
-            weights=weights,
-            metric=self.metric,
-            method=self.method,
-            check_finite=self.check_finite,
-        )
-        return reduce_batch(value, self.reduction)
-
-
-class DCor2Loss(_DistanceLoss):
-    """Module form of :func:`dcor2`: it holds the settings and has no parameters.
-
-    Args:
-        unbiased: the bias-corrected form, which may be negative.
-        exponent: of the distances, in (0, 2].
-        metric: ``"euclidean"`` or ``"precomputed"``.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
-        reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
-            always averaged: without batch dimensions the three are the same scalar.
-        check_finite: raise on NaN or infinity.
-
-    Example:
-        >>> decorrelation = DCor2Loss()
-        >>> import torch
-        >>> x = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-        >>> y = torch.tensor([1.0, 7.0, 5.0, 5.0, 6.0, 2.0])
-        >>> round((0.1 * decorrelation(x, y)).item(), 4)
-        0.0307
-    """
-
-    def forward(self, x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
-        """Return ``dcor2(x, y)``, reduced over the batch dimensions."""
-        value = dcor2(
-            x,
-            y,
-            unbiased=self.unbiased,
-            exponent=self.exponent,
-            weights=weights,
-            metric=self.metric,
-            method=self.method,
-            check_finite=self.check_finite,
-        )
-        return reduce_batch(value, self.reduction)

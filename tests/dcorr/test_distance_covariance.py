@@ -16,7 +16,22 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import dcorr.dcor_names as names
-from dcorr import DCor2Loss, DCov2Loss, dcor, dcor2, dcov, dcov2, dvar2, pdcor, pdcov2
+from dcorr import (
+    DCor2Loss,
+    DCorLoss,
+    DCov2Loss,
+    DCovLoss,
+    DVar2Loss,
+    PDCorLoss,
+    PDCov2Loss,
+    dcor,
+    dcor2,
+    dcov,
+    dcov2,
+    dvar2,
+    pdcor,
+    pdcov2,
+)
 from tests.dcorr import oracle
 from tests.dcorr.oracle import draw
 from tests.dcorr.tolerances import tolerance
@@ -447,3 +462,52 @@ def test_module_is_settings_only(
     for twin in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
         assert repr(twin) == repr(loss)
         assert torch.equal(twin(x, y), loss(x, y))
+
+
+OTHER_MODULES = [
+    (DCovLoss, dcov, 2),
+    (DCorLoss, dcor, 2),
+    (DVar2Loss, dvar2, 1),
+    (PDCov2Loss, pdcov2, 3),
+    (PDCorLoss, pdcor, 3),
+]
+
+
+@pytest.mark.parametrize(("module", "function", "inputs"), OTHER_MODULES)
+@pytest.mark.parametrize("exponent", [0.7, 1.0])
+def test_other_modules_mirror_their_functions(
+    module: type[torch.nn.Module],
+    function: Callable[..., Tensor],
+    inputs: int,
+    exponent: float,
+    method: str,
+) -> None:
+    samples = [draw(2, 9, 3, seed=seed) for seed in range(inputs)]
+    options: dict[str, Any] = {"exponent": exponent, "method": method}
+    values = function(*samples, **options)
+    assert_close(module(**options)(*samples), values.mean())
+    assert_close(module(reduction="sum", **options)(*samples), values.sum())
+    assert_close(module(reduction="none", **options)(*samples), values)
+    if inputs < 3:
+        weights = draw(9, seed=5).square()
+        weighted = function(*samples, weights=weights, **options).mean()
+        assert_close(module(**options)(*samples, weights=weights), weighted)
+    precomputed = module(metric="precomputed")(*[torch.cdist(t, t) for t in samples])
+    assert_close(precomputed, function(*samples).mean())
+
+
+@pytest.mark.parametrize(("module", "function", "inputs"), OTHER_MODULES)
+def test_other_modules_are_settings_only(
+    module: type[torch.nn.Module], function: Callable[..., Tensor], inputs: int
+) -> None:
+    loss = module(exponent=1.5, method="dense", reduction="sum", check_finite=True)
+    assert repr(loss).endswith(
+        "exponent=1.5, metric='euclidean', method='dense', reduction='sum', check_finite=True)"
+    )
+    assert not loss.state_dict()
+    samples = [draw(9, 3, seed=seed) for seed in range(inputs)]
+    twin = pickle.loads(pickle.dumps(loss))
+    assert repr(twin) == repr(loss)
+    assert torch.equal(twin(*samples), loss(*samples))
+    with pytest.raises(ValueError, match="exponent"):
+        module(exponent=3.0)
