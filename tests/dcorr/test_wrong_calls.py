@@ -451,7 +451,7 @@ DISTANCE_COVARIANCE: list[Row] = [
         "module with settings by place",
         lambda: DCov2Loss(True),
         TypeError,
-        "_DistanceLoss.__init__() takes 1 positional argument but 2 were given",
+        "_UnbiasedLoss.__init__() takes 1 positional argument but 2 were given",
     ),
     (
         "module called with one sample",
