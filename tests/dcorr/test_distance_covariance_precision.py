@@ -69,7 +69,7 @@ def test_table(n: int, p: int, q: int, dependent: bool, offset: float) -> None:
 @pytest.mark.parametrize("dependent", [False, True])
 @pytest.mark.parametrize(("p", "q"), DIMS[:4])
 def test_table_for_many_samples(p: int, q: int, dependent: bool) -> None:
-    check(8192, p, q, dependent, 1e4, ["tiled"])
+    check(8192, p, q, dependent, 1e4, ["dense", "tiled"])
 
 
 def test_many_samples_in_one_dimension() -> None:
