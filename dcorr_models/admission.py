@@ -11,9 +11,7 @@ from dcorr_models.errors import DataError, UserError
 from dcorr_models.methods.base import Method
 from dcorr_models.training.stage import Stage
 
-__all__ = ["admit", "check_fit", "check_seed"]
-
-MAX_SEED = 2**32 - 1  # what numpy and scikit-learn take
+__all__ = ["admit", "check_fit"]
 
 
 def admit(
@@ -25,16 +23,6 @@ def admit(
     for stage in stages:
         _check_batch(stage, len(splits.train), processes)
     rehearse(method, splits.train)
-
-
-def check_seed(seed: int) -> None:
-    """Raises `UserError` for a seed that not every generator takes.
-
-    Example:
-        >>> check_seed(0)
-    """
-    if not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed must lie between 0 and {MAX_SEED}, got {seed}")
 
 
 def check_fit(method: Method, data: DataSource) -> None:

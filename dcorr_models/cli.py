@@ -16,8 +16,8 @@ from typing import Any, Literal, NoReturn
 import jsonargparse
 from jsonargparse import ArgumentParser, Namespace
 
-from dcorr_models.admission import check_seed
 from dcorr_models.data import DataSource
+from dcorr_models.data.splitting import check_seed
 from dcorr_models.errors import UserError
 from dcorr_models.methods import Method
 from dcorr_models.option_errors import explain, one_line

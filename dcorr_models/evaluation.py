@@ -27,14 +27,14 @@ def evaluate(method: Method, splits: Splits, *, seed: int = 0) -> dict[str, Any]
             on `test`.
         seed: of probes and classifier. torch's own random state is left as it was.
 
-    Raises:
-        UserError: a multilabel method, or a split with fewer than two classes.
-
     Returns:
         A dictionary of plain numbers, the content of `evaluation.json`: `reconstruction`
         (`metrics.image_quality`), `leakage` (`metrics.leakage`), `editing`
         (`metrics.recognition`: Case 1 edits of every test image to every other class), the
         accuracy of the method's own soft target, and the seconds that it took.
+
+    Raises:
+        UserError: a multilabel method, or a split with fewer than two classes.
     """
     if method.multilabel:
         raise UserError("these metrics need exclusive classes, and this method has attributes")

@@ -11,8 +11,9 @@ from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from dcorr_models.admission import admit, check_seed
+from dcorr_models.admission import admit
 from dcorr_models.data.base import DataSource, Splits
+from dcorr_models.data.splitting import check_seed
 from dcorr_models.errors import CheckpointError, RunError
 from dcorr_models.methods.base import Method
 from dcorr_models.run_folder import RunFolder

@@ -116,8 +116,8 @@ class CDNet(Method):
         if not callable(decorrelation):
             _check_choice(decorrelation=(decorrelation, REGULARISERS))
         sizes = ARCHITECTURES[architecture]
-        own = all((label_encoder, residual_encoder, decoder, discriminator))
-        if not own and any(side % sizes.image_multiple for side in image_shape[1:]):
+        modules = (label_encoder, residual_encoder, decoder, discriminator)
+        if None in modules and any(side % sizes.image_multiple for side in image_shape[1:]):
             raise UserError(
                 f"image_shape {tuple(image_shape)} does not fit architecture {architecture!r}: "
                 f"height and width must be multiples of {sizes.image_multiple}"
@@ -141,23 +141,24 @@ class CDNet(Method):
             raise UserError(f"dropout must lie in [0, 1), got {dropout}")
         self.image_shape, self.num_labels = image_shape, num_labels
         self.multilabel, self.latent_dim = multilabel, latent_dim
-        given = [m for m in (label_encoder, residual_encoder, decoder, discriminator) if m]
-        _check_modules(decorrelation, given)
+        _check_modules(decorrelation, [module for module in modules if module is not None])
         # A decoder of the user's own may give any range.
         ranges = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
-        self.value_range = None if decoder else ranges[sizes.output]
-        self.label_encoder = label_encoder or ConvEncoder(
-            image_shape, sizes, num_labels, dropout=dropout
-        )
-        self.residual_encoder = residual_encoder or ConvEncoder(
-            image_shape, sizes, latent_dim, dropout=dropout
-        )
-        self.decoder = decoder or LabelDecoder(
-            image_shape, sizes, num_labels=num_labels, latent_dim=latent_dim
-        )
+        self.value_range = ranges[sizes.output] if decoder is None else None
+        # `is None`, not truth: an empty nn.Sequential is false, and still the user's choice.
+        if label_encoder is None:
+            label_encoder = ConvEncoder(image_shape, sizes, num_labels, dropout=dropout)
+        if residual_encoder is None:
+            residual_encoder = ConvEncoder(image_shape, sizes, latent_dim, dropout=dropout)
+        if decoder is None:
+            decoder = LabelDecoder(image_shape, sizes, num_labels=num_labels, latent_dim=latent_dim)
+        self.label_encoder, self.residual_encoder = label_encoder, residual_encoder
+        self.decoder = decoder
         self.discriminator: nn.Module | None = None
         if feature_weight or adversarial_weight:
-            self.discriminator = discriminator or Critic(image_shape, sizes, dropout=dropout)
+            if discriminator is None:
+                discriminator = Critic(image_shape, sizes, dropout=dropout)
+            self.discriminator = discriminator
         self.label_settings = LabelSettings(
             label_steps, batch_size, label_lr, tuple(label_lr_milestones), lr_decay
         )

@@ -95,19 +95,19 @@ def fit(
     run = Identity(seed=seed, fingerprint=fingerprint)
     if path.exists() and restore_networks(path, stage, run) == stage.max_steps:
         return  # finished before: its networks are what the next stage needs
-    stage.setup(fabric)
-    random_state, start = None, 0
-    if path.exists():
-        start, random_state = load_checkpoint(fabric, path, stage, run)
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    loader = _loader(stage, dataset, fabric, start=start, seed=seed, workers=settings.num_workers)
-    if random_state is None:
-        # A stage's noise must not depend on how many numbers the stages before it drew.
-        seed_everything(_mix(seed, stage.name, fabric.global_rank))
-    else:
-        set_random_state(random_state)
+    random_state, start, workers = None, 0, settings.num_workers
     try:
+        stage.setup(fabric)
+        if path.exists():
+            start, random_state = load_checkpoint(fabric, path, stage, run)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        loader = _loader(stage, dataset, fabric, start=start, seed=seed, workers=workers)
+        if random_state is None:
+            # A stage's noise must not depend on how many numbers the stages before it drew.
+            seed_everything(_mix(seed, stage.name, fabric.global_rank))
+        else:
+            set_random_state(random_state)
         _loop(stage, loader, fabric, folder, path, start=start, run=run, settings=settings)
     finally:
         stage.teardown()

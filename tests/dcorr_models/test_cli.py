@@ -354,7 +354,9 @@ def test_a_seed_that_not_every_generator_takes_is_refused(trained, tmp_path, cap
         "train": ["--config", trained / "toy.yaml", "--run", tmp_path / "r"],
         "evaluate": [trained / "run"],
     }[command]
-    assert "seed must lie between" in refused(capsys, command, *words, "--seed", "-1")
+    assert "seed must be from 0 to 2**32 - 1, got -1" in refused(
+        capsys, command, *words, "--seed", "-1"
+    )
     assert not (tmp_path / "r").exists()
 
 
