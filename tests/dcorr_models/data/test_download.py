@@ -17,7 +17,7 @@ import pytest
 from dcorr_models.data import MNIST, FashionMNIST
 from dcorr_models.data.download import fetch
 from dcorr_models.errors import DataError
-from tests.dcorr_models.data.idx_files import STEMS, write_folder
+from tests.dcorr_models.data.idx_files import STEMS, packed, write_folder
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -138,7 +138,7 @@ def test_prepare_into_a_file(tmp_path):
         FashionMNIST(tmp_path / "file").prepare()
 
 
-@pytest.mark.parametrize("content", [GOOD, gzip.compress(GOOD), gzip.compress(GOOD, 0)])
+@pytest.mark.parametrize("content", [GOOD, packed(GOOD), packed(GOOD, level=0)])
 def test_the_content_counts_not_its_packing(tmp_path, mirror, content):
     (mirror.folder / "a.gz").write_bytes(content)
     url = fetch("a.gz", tmp_path / "to", sha256=SHA256, mirrors=[mirror.url])
@@ -168,7 +168,7 @@ def test_the_next_mirror_is_tried(tmp_path, mirror):
     [
         (b"something else", "checksum mismatch, SHA-256 [0-9a-f]{12}... of the content, wanted"),
         (b"", "checksum mismatch"),
-        (gzip.compress(GOOD)[:-4], "is a broken gzip file"),
+        (packed(GOOD)[:-4], "is a broken gzip file"),
     ],
 )
 def test_a_bad_file_is_not_left_behind(tmp_path, mirror, content, message):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import struct
@@ -10,13 +9,13 @@ import pytest
 
 from dcorr_models.data.idx import find_idx, read_idx
 from dcorr_models.errors import DataError
-from tests.dcorr_models.data.idx_files import idx_bytes
+from tests.dcorr_models.data.idx_files import idx_bytes, packed
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 GOOD = idx_bytes(ARRAY)
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("pack", [bytes, packed], ids=["plain", "gzipped"])
 @pytest.mark.parametrize("shape", [(24,), (2, 3, 4), (0, 3, 4), (0,)])
 def test_reads_what_was_written(tmp_path, pack, shape):
     array = ARRAY.reshape(-1)[: int(np.prod(shape))].reshape(shape)
@@ -43,11 +42,11 @@ def test_reads_what_was_written(tmp_path, pack, shape):
         (GOOD[:16], "promises 2 x 3 x 4 = 24 bytes, 0 are there"),
         (b"\0\0\x08\x03" + struct.pack(">3I", *[2**32 - 1] * 3) + b"x", "truncated"),
         (GOOD + b"ab", "2 bytes too many after its 2 x 3 x 4 elements"),
-        (gzip.compress(GOOD)[:-9], "broken gzip file"),
-        (gzip.compress(GOOD)[:15], "broken gzip file"),
-        (gzip.compress(GOOD)[:-5] + b"\0\0\0\0\0", "broken gzip file"),
-        (gzip.compress(GOOD)[:10] + b"\xff" * 20, "broken gzip file"),
-        (gzip.compress(GOOD[:-1]), "truncated"),
+        (packed(GOOD)[:-9], "broken gzip file"),
+        (packed(GOOD)[:15], "broken gzip file"),
+        (packed(GOOD)[:-5] + b"\0\0\0\0\0", "broken gzip file"),
+        (packed(GOOD)[:10] + b"\xff" * 20, "broken gzip file"),
+        (packed(GOOD[:-1]), "truncated"),
     ],
 )
 def test_a_broken_file_is_named_in_one_line(tmp_path, content, message):
@@ -59,7 +58,7 @@ def test_a_broken_file_is_named_in_one_line(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("pack", [bytes, packed], ids=["plain", "gzipped"])
 def test_the_checksum_is_the_contents(tmp_path, pack):
     path = tmp_path / "images"
     path.write_bytes(pack(GOOD))
