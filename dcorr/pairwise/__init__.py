@@ -109,7 +109,7 @@ def pair_moments(
     )
     name = choose(problem, method)
     outputs = operator.pair_moments(x, y, weights, exponent, name, variances or y is None)
-    ab, aa, bb, a_rows, b_rows, _, _ = outputs
+    ab, aa, bb, a_rows, b_rows = outputs
     if y is None:
         return PairMoments(aa, aa, aa, a_rows, a_rows)
     return PairMoments(ab, aa if variances else None, bb if variances else None, a_rows, b_rows)

@@ -15,10 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dcorr.pairwise.backend import Moments
 from dcorr.pairwise.sample import Sample, wide
-
-Pair = tuple[int, int]
-"""Which two sides a product is of; ``(0, 0)`` is a variance."""
 
 
 class Block(NamedTuple):
@@ -32,14 +30,6 @@ class Block(NamedTuple):
     def mirrored(self) -> bool:
         """Whether the block also stands for its mirror image below the diagonal."""
         return self.rows != self.columns
-
-
-class Moments(NamedTuple):
-    """What a backend returns: ``(B,)`` a product, ``(B, N)`` row means, and distances to keep."""
-
-    products: dict[Pair, Tensor]
-    rows: list[Tensor]
-    kept: list[Tensor]
 
 
 class Side:

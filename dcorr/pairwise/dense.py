@@ -8,20 +8,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcorr.pairwise.centring import Moments, Pair, mean, powers, slopes
-from dcorr.pairwise.pull import Incoming
-from dcorr.pairwise.sample import Sample, wide
+from dcorr.pairwise.backend import Incoming, Moments, Pair
+from dcorr.pairwise.centring import mean, powers, slopes
+from dcorr.pairwise.sample import Sample, prepare, wide, work_dtype
 
 
 def forward(
-    samples: list[Sample], weights: Tensor | None, exponent: float, variances: bool
+    samples: list[Tensor], weights: Tensor | None, exponent: float, variances: bool
 ) -> Moments:
     """Return the moments of one or two samples and their distances."""
-    every = slice(0, samples[0].x.shape[-2])
-    kept = [sample.distances(every, every) for sample in samples]
+    points, weights = prepare(samples, weights)
+    every = slice(0, samples[0].shape[-2])
+    kept = [sample.distances(every, every) for sample in points]
     w = None if weights is None else weights.to(wide(weights))
     matrices, rows = [], []
-    for sample, d in zip(samples, kept, strict=True):
+    for sample, d in zip(points, kept, strict=True):
         a = _powers(sample, d, exponent)
         rows.append(a.mean(-1) if w is None else (a @ w.unsqueeze(-1)).squeeze(-1))
         matrices.append(_centre(a, rows[-1], w))
@@ -35,7 +36,7 @@ def forward(
 
 
 def backward(
-    samples: list[Sample],
+    samples: list[Tensor],
     weights: Tensor | None,
     exponent: float,
     incoming: Incoming,
@@ -43,12 +44,13 @@ def backward(
     kept: list[Tensor],
 ) -> list[Tensor | None]:
     """Return the gradients of the samples and of the weights."""
-    every = slice(0, samples[0].x.shape[-2])
+    points, weights = prepare(samples, weights)
+    every = slice(0, samples[0].shape[-2])
     w = None if weights is None else weights.to(wide(weights))
-    powered = [_powers(sample, d, exponent) for sample, d in zip(samples, kept, strict=True)]
+    powered = [_powers(sample, d, exponent) for sample, d in zip(points, kept, strict=True)]
     matrices = [_centre(a, rows, w) for a, rows in zip(powered, incoming.row_means, strict=True)]
     grads: list[Tensor | None] = [None] * len(wanted)
-    for k, (sample, d) in enumerate(zip(samples, kept, strict=True)):
+    for k, (sample, d) in enumerate(zip(points, kept, strict=True)):
         if wanted[k]:
             total = _gradient_of_powers(k, matrices, w, incoming)
             if sample.scale is not None and exponent != 1.0:
@@ -115,3 +117,9 @@ def _gradient_of_weights(
         if u is not None:
             grad += (a @ u.unsqueeze(-1)).squeeze(-1)
     return grad
+
+
+def keeps(samples: list[Tensor], exponent: float) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Return the shapes and dtypes of the distances that ``forward`` keeps."""
+    n = samples[0].shape[-2]
+    return [((n, n), work_dtype(samples)) for _ in samples]

@@ -16,15 +16,16 @@ from torch import Tensor
 
 from dcorr._checks import without_autocast
 from dcorr.pairwise import dense, reference, tiled
-from dcorr.pairwise.pull import Incoming
-from dcorr.pairwise.sample import Sample, prepare, wide, work_dtype
+from dcorr.pairwise.backend import PAIRS, Backend, Incoming
+from dcorr.pairwise.sample import wide
 
-BACKENDS = {"dense": dense, "tiled": tiled}
+BACKENDS: dict[str, Backend] = {"dense": dense, "tiled": tiled}
 
-# ab, aa, bb: (*batch,); row means of a and of b: (*batch, N); kept distances: (*batch, N, N) twice.
-# What is not asked for is an empty tensor, so that the operator always has the same outputs.
-Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+# ab, aa, bb: (*batch,); row means of a and of b: (*batch, N); then what the backend keeps. What is
+# not asked for is an empty tensor, so that there are always five before what is kept.
+Outputs = tuple[Tensor, ...]
 OptionalTensors = tuple[Tensor | None, ...]
+MOMENTS = 5
 
 
 def pair_moments(
@@ -37,7 +38,7 @@ def pair_moments(
 ) -> Outputs:
     """Return the moments of ``(*batch, n, p)`` and ``(*batch, n, q)``, or of one sample alone."""
     outputs: Outputs = _apply(_PairMoments, x, y, weights, exponent, method, variances)
-    return outputs
+    return outputs[:MOMENTS]
 
 
 class _PairMoments(torch.autograd.Function):
@@ -51,7 +52,7 @@ class _PairMoments(torch.autograd.Function):
         variances: bool,
     ) -> Outputs:
         run = _moments_op if torch.compiler.is_compiling() else _moments
-        return run(x, y, weights, exponent, method, variances)
+        return tuple(run(x, y, weights, exponent, method, variances))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
@@ -59,7 +60,7 @@ class _PairMoments(torch.autograd.Function):
         two = y is not None
         ctx.asked = two, variances, variances and two, True, two
         ctx.save_for_backward(x, y, weights, *output[3:])
-        ctx.mark_non_differentiable(*output[5:])
+        ctx.mark_non_differentiable(*output[MOMENTS:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -70,35 +71,42 @@ class _PairMoments(torch.autograd.Function):
             # In derivatives of third order a node may be reached through kept outputs alone.
             return (None,) * 6
         wanted = ctx.needs_input_grad[:3]
-        args = *ctx.saved_tensors, *incoming, ctx.exponent, ctx.method, *wanted
-        pulled = _pull_op(*args) if torch.compiler.is_compiling() else _apply(_PairPull, *args)
+        saved = ctx.saved_tensors
+        args = *saved[:5], *incoming, ctx.exponent, ctx.method, *wanted
+        if torch.compiler.is_compiling():
+            pulled = _pull_op(*args, list(saved[5:]))
+        else:
+            pulled = _apply(_PairPull, *args, *saved[5:])
         kept = (g if want else None for g, want in zip(pulled, wanted, strict=True))
         return *kept, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Outputs, Any]:
-        return _apply(_PairMoments, *_leading(info.batch_size, in_dims, args)), (0,) * 7
+        outputs = _apply(_PairMoments, *_leading(info.batch_size, in_dims, args))
+        return outputs, (0,) * len(outputs)
 
 
 class _PairPull(torch.autograd.Function):
-    """Inputs: samples and weights, the last four outputs, their gradients, and the settings."""
+    """Inputs: as those of ``_pull``, with what was kept one by one at their end."""
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        return _pull(*args)
+        given: list[Any] = [*args[:PULL_ARGUMENTS], list(args[PULL_ARGUMENTS:])]
+        return _pull(*given)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs[:3], *inputs[7:12])
-        ctx.exponent = inputs[12]
+        ctx.save_for_backward(*inputs[:3], *inputs[5:10])
+        ctx.exponent = inputs[10]
+        ctx.kept = len(inputs) - PULL_ARGUMENTS
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> OptionalTensors:
         samples, incoming = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         pulled = reference.pull_of_pull(samples, incoming, grads, ctx.exponent)
-        # Nothing goes to the kept outputs: that they too depend on the samples is in the pull.
-        return *pulled[:3], *(None,) * 4, *pulled[3:], *(None,) * 5
+        # Nothing goes to saved outputs: that they too depend on the samples is in the pull.
+        return *pulled[:3], None, None, *pulled[3:], *(None,) * (5 + ctx.kept)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
@@ -109,11 +117,13 @@ def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     return function.apply(*args)  # type: ignore[no-untyped-call]
 
 
-def _leading(size: int, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> list[Any]:
+def _leading(size: int, in_dims: Any, args: Any) -> list[Any]:
     """Give every tensor the mapped dimension first: all backends take leading batch dimensions."""
-    moved = []
+    moved: list[Any] = []
     for arg, dim in zip(args, in_dims, strict=True):
-        if isinstance(arg, Tensor):
+        if isinstance(arg, list):
+            arg = _leading(size, dim, arg)
+        elif isinstance(arg, Tensor):
             arg = arg.expand(size, *arg.shape) if dim is None else arg.movedim(dim, 0)
         moved.append(arg)
     return moved
@@ -126,23 +136,20 @@ def _moments(
     exponent: float,
     method: str,
     variances: bool,
-) -> Outputs:
+) -> list[Tensor]:
     """Run a backend on flattened batch dimensions."""
     batch = x.shape[:-2]
     with without_autocast(x):
-        samples, w = _prepare(x, y, weights)
-        moments = BACKENDS[method].forward(samples, w, exponent, variances)
+        moments = BACKENDS[method].forward(*_flat(x, y, weights), exponent, variances)
 
-    def out(t: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def out(t: Tensor | None) -> Tensor:
         if t is None:
-            return x.new_empty((*batch, 0), dtype=dtype)
-        return t.reshape(batch + t.shape[1:]).contiguous()
+            return x.new_empty((*batch, 0), dtype=wide(x))
+        return t.reshape(batch + t.shape[1:])
 
-    products = (moments.products.get(pair) for pair in ((0, 1), (0, 0), (1, 1)))
-    ab, aa, bb = (out(product, wide(x)) for product in products)
-    a_rows, b_rows = (out(t, wide(x)) for t in _two(moments.rows))
-    a, b = (out(t, _work_dtype(x, y)) for t in _two(moments.kept))
-    return ab, aa, bb, a_rows, b_rows, a, b
+    products = [moments.products.get(pair) for pair in PAIRS]
+    rows = [*moments.rows, None][:2]
+    return [out(t) for t in (*products, *rows, *moments.kept)]
 
 
 def _pull(
@@ -151,8 +158,6 @@ def _pull(
     weights: Tensor | None,
     a_rows: Tensor,
     b_rows: Tensor,
-    a: Tensor,
-    b: Tensor,
     g_ab: Tensor | None,
     g_aa: Tensor | None,
     g_bb: Tensor | None,
@@ -163,49 +168,43 @@ def _pull(
     x_wanted: bool,
     y_wanted: bool,
     weights_wanted: bool,
+    kept: list[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run a backend's backward on flattened batch dimensions."""
-    n, count = x.shape[-2], 1 if y is None else 2
+    n, sides = x.shape[-2], 1 if y is None else 2
     products = {
         pair: g.reshape(-1)
-        for pair, g in zip(((0, 1), (0, 0), (1, 1)), (g_ab, g_aa, g_bb), strict=True)
+        for pair, g in zip(PAIRS, (g_ab, g_aa, g_bb), strict=True)
         if g is not None
     }
-    rows = [None if t is None else t.reshape(-1, n) for t in (u, v)][:count]
-    means = [t.reshape(-1, n) for t in (a_rows, b_rows)[:count]]
-    kept = [t.reshape(-1, n, n) for t in (a, b) if t.ndim == x.ndim]
+    rows = [None if t is None else t.reshape(-1, n) for t in (u, v)][:sides]
+    means = [t.reshape(-1, n) for t in (a_rows, b_rows)[:sides]]
     wanted = [x_wanted, y_wanted, weights_wanted] if y is not None else [x_wanted, weights_wanted]
+    kept = [t.reshape(-1, *t.shape[x.ndim - 2 :]) for t in kept]
     with without_autocast(x):
-        samples, w = _prepare(x, y, weights)
         grads = BACKENDS[method].backward(
-            samples, w, exponent, Incoming(products, rows, means), wanted, kept
+            *_flat(x, y, weights), exponent, Incoming(products, rows, means), wanted, kept
         )
     if y is None:
         grads.insert(1, None)
     gx, gy, gw = (
         x.new_empty((*x.shape[:-2], 0))
         if g is None or t is None
-        else g.reshape(t.shape).to(t.dtype).contiguous()
+        else g.to(t.dtype).reshape(t.shape)
         for g, t in zip(grads, (x, y, weights), strict=True)
     )
     return gx, gy, gw
 
 
-def _prepare(
+PULL_ARGUMENTS = 15  # of _pull, before what was kept
+
+
+def _flat(
     x: Tensor, y: Tensor | None, weights: Tensor | None
-) -> tuple[list[Sample], Tensor | None]:
-    """Return samples and weights with one batch dimension, in the dtype to compute in."""
-    dtype = _work_dtype(x, y)
-    samples = [prepare(t.reshape(-1, *t.shape[-2:]), dtype) for t in (x, y) if t is not None]
-    return samples, None if weights is None else weights.reshape(-1, weights.shape[-1]).to(dtype)
-
-
-def _work_dtype(x: Tensor, y: Tensor | None) -> torch.dtype:
-    return work_dtype(x, x.shape[-1] + (0 if y is None else y.shape[-1]))
-
-
-def _two(tensors: list[Tensor]) -> list[Tensor | None]:
-    return [*tensors, None, None][:2]
+) -> tuple[list[Tensor], Tensor | None]:
+    """Return samples and weights with one batch dimension."""
+    samples = [t.reshape(-1, *t.shape[-2:]) for t in (x, y) if t is not None]
+    return samples, None if weights is None else weights.reshape(-1, weights.shape[-1])
 
 
 _SAMPLES = "Tensor x, Tensor? y, Tensor? weights"
@@ -214,17 +213,16 @@ _moments_op = torch.library.custom_op(
     "dcorr::pair_moments",
     _moments,
     mutates_args=(),
-    schema=f"({_SAMPLES}, float exponent, str method, bool variances) -> "
-    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    schema=f"({_SAMPLES}, float exponent, str method, bool variances) -> Tensor[]",
 )
 
 _pull_op = torch.library.custom_op(
     "dcorr::pair_pull",
     _pull,
     mutates_args=(),
-    schema=f"({_SAMPLES}, Tensor a_rows, Tensor b_rows, Tensor a, Tensor b, Tensor? g_ab, "
-    "Tensor? g_aa, Tensor? g_bb, Tensor? u, Tensor? v, float exponent, str method, "
-    "bool x_wanted, bool y_wanted, bool weights_wanted) -> (Tensor, Tensor, Tensor)",
+    schema=f"({_SAMPLES}, Tensor a_rows, Tensor b_rows, Tensor? g_ab, Tensor? g_aa, "
+    "Tensor? g_bb, Tensor? u, Tensor? v, float exponent, str method, bool x_wanted, "
+    "bool y_wanted, bool weights_wanted, Tensor[] kept) -> (Tensor, Tensor, Tensor)",
 )
 
 
@@ -236,27 +234,24 @@ def _(
     exponent: float,
     method: str,
     variances: bool,
-) -> Outputs:
-    batch, n = x.shape[:-2], x.shape[-2]
+) -> list[Tensor]:
+    batch, n, two = x.shape[:-2], x.shape[-2], y is not None
 
-    def empty(here: bool, *sizes: int, dtype: torch.dtype = x.dtype) -> Tensor:
-        return x.new_empty((*batch, *(sizes if here else (0,))), dtype=dtype)
+    def empty(here: bool, *sizes: int) -> Tensor:
+        return x.new_empty((*batch, *(sizes if here else (0,))), dtype=wide(x))
 
-    moment, two, kept = wide(x), y is not None, BACKENDS[method] is dense
-    return (
-        empty(two, dtype=moment),
-        empty(variances, dtype=moment),
-        empty(variances and two, dtype=moment),
-        empty(True, n, dtype=moment),
-        empty(two, n, dtype=moment),
-        empty(kept, n, n, dtype=_work_dtype(x, y)),
-        empty(kept and two, n, n, dtype=_work_dtype(x, y)),
-    )
+    moments = [empty(two), empty(variances), empty(variances and two), empty(True, n)]
+    kept = BACKENDS[method].keeps(_flat(x, y, None)[0], exponent)
+    return [
+        *moments,
+        empty(two, n),
+        *(x.new_empty(batch + shape, dtype=dtype) for shape, dtype in kept),
+    ]
 
 
 @_pull_op.register_fake
 def _(x: Tensor, y: Tensor | None, weights: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
-    wanted = rest[-3:]
+    wanted = rest[-4:-1]
     return tuple(
         x.new_empty(t.shape if t is not None and want else (*x.shape[:-2], 0))
         for t, want in zip((x, y, weights), wanted, strict=True)
@@ -264,8 +259,9 @@ def _(x: Tensor, y: Tensor | None, weights: Tensor | None, *rest: Any) -> tuple[
 
 
 @_moments_op.register_vmap
-def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Outputs, Any]:
-    return _moments_op(*_leading(info.batch_size, in_dims, args)), (0,) * 7
+def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[list[Tensor], Any]:
+    outputs = _moments_op(*_leading(info.batch_size, in_dims, args))
+    return outputs, [0] * len(outputs)
 
 
 @_pull_op.register_vmap

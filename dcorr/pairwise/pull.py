@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from dcorr.pairwise.centring import Block, Pair, Side, shifted, slopes, weighted_sum
+from dcorr._process_group import Team
+from dcorr.pairwise.backend import Incoming
+from dcorr.pairwise.centring import Block, Side, shifted, slopes, weighted_sum
 from dcorr.pairwise.sample import wide
-
-
-class Incoming(NamedTuple):
-    """Gradients of a loss with respect to moments: ``(B,)`` a product, ``(B, N)`` row means."""
-
-    products: dict[Pair, Tensor]
-    rows: list[Tensor | None]
-    row_means: list[Tensor]
-    """The row means themselves, as the forward pass returned them."""
 
 
 def pull_blocks(
@@ -27,8 +19,12 @@ def pull_blocks(
     incoming: Incoming,
     wanted: list[bool],
     blocks: Iterable[Block],
+    team: Team | None,
 ) -> list[Tensor | None]:
-    """Return the gradients of the samples and of the weights, ``None`` where not wanted."""
+    """Return the gradients of the samples and of the weights, ``None`` where not wanted.
+
+    In a team they are sums over the blocks of this process, to be added to those of the others.
+    """
     pull = PairPull(sides, weights, incoming, wanted)
     weight_pull = WeightPull(pull) if wanted[-1] else None
     for block in blocks:
@@ -36,7 +32,8 @@ def pull_blocks(
         if weight_pull is not None:
             weight_pull.add(block)
     grads = [g if want else None for g, want in zip(pull.grads, wanted, strict=False)]
-    return [*grads, None if weight_pull is None else weight_pull.finish()]
+    first = team is None or team.rank == 0
+    return [*grads, None if weight_pull is None else weight_pull.finish(beside_blocks=first)]
 
 
 class PairPull:
@@ -135,9 +132,11 @@ class WeightPull:
         factor: Tensor = 2 * g * self.pull.sides[k].unit * self.pull.sides[m].unit
         return factor
 
-    def finish(self) -> Tensor:
+    def finish(self, *, beside_blocks: bool) -> Tensor:
         """Return the gradient, with what the blocks leave out: the diagonal and the shifts."""
         grad = self.grad
+        if not beside_blocks:
+            return grad.to(self.weights.dtype)
         shifts = [side.shift.to(grad.dtype) for side in self.pull.sides]
         for (k, m), g in self.pull.products.items():
             grad = grad + self._factor(k, m, g) * self.weights * 4 * shifts[k] * shifts[m]

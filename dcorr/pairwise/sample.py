@@ -36,19 +36,27 @@ def wide(t: Tensor) -> torch.dtype:
     return torch.float32 if t.device.type == "mps" else torch.float64
 
 
-def work_dtype(x: Tensor, features: int) -> torch.dtype:
-    """Return the dtype to compute distances in, for samples with so many ``features`` together."""
-    n = x.shape[-2]
+def work_dtype(points: list[Tensor]) -> torch.dtype:
+    """Return the dtype to compute the distances of samples ``(B, N, P)`` in."""
+    x = points[0]
+    n, features = x.shape[-2], sum(t.shape[-1] for t in points)
     few = n <= FEW_SAMPLES or (n <= SOME_SAMPLES and features <= SOME_FEATURES)
     return wide(x) if few else x.dtype
 
 
-def prepare(x: Tensor, dtype: torch.dtype) -> Sample:
+def prepare(points: list[Tensor], weights: Tensor | None) -> tuple[list[Sample], Tensor | None]:
+    """Return samples and weights in the dtype to compute in."""
+    dtype = work_dtype(points)
+    samples = [form_of(x)(x, dtype) for x in points]
+    return samples, None if weights is None else weights.to(dtype)
+
+
+def form_of(x: Tensor) -> type[Sample]:
     """Return the form of a sample ``(B, N, P)`` whose distances are cheapest on its device."""
     # The near pairs of a product are a list of unknown length, and to ask another device for its
     # length stops the pipeline: only the CPU may look.
     by_product = x.device.type == "cpu" and x.shape[-1] > FEW_FEATURES
-    return SampleByProduct(x, dtype) if by_product else SampleByDifferences(x, dtype)
+    return SampleByProduct if by_product else SampleByDifferences
 
 
 class Sample(ABC):

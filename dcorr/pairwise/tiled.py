@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from dcorr.pairwise.centring import Block, Moments, PairSums, Side, powers
-from dcorr.pairwise.pull import Incoming, pull_blocks
-from dcorr.pairwise.sample import Sample
+from dcorr._process_group import Team
+from dcorr.pairwise.backend import Incoming, Moments
+from dcorr.pairwise.centring import Block, PairSums, Side, powers
+from dcorr.pairwise.pull import pull_blocks
+from dcorr.pairwise.sample import prepare
 
 # Rows of a block. A block of float32 distances of both samples and what is made of them should
 # stay in a core's cache; the memory needed does not depend on n.
@@ -21,40 +24,58 @@ LANDMARKS = 64
 
 
 def forward(
-    samples: list[Sample], weights: Tensor | None, exponent: float, variances: bool
+    samples: list[Tensor],
+    weights: Tensor | None,
+    exponent: float,
+    variances: bool,
+    team: Team | None = None,
 ) -> Moments:
-    """Return the moments of one or two samples; nothing is kept."""
-    sides = [Side(sample, exponent) for sample in samples]
+    """Return the moments of one or two samples; nothing is kept. A team deals out the blocks."""
+    points, weights = prepare(samples, weights)
+    sides = [Side(sample, exponent) for sample in points]
     for side in sides:
         side.shift_by(_estimated_row_means(side), weights)
+    if team is not None:
+        # The sums are put right for one shift, and no two machines need round alike.
+        team.copy_first_([side.shift for side in sides])
     sums = PairSums(sides, weights, variances)
-    for block in _blocks(sides):
+    for block in _blocks(sides, team):
         sums.add(block)
+    if team is not None:
+        team.sum_([*sums.rows, *sums.products.values()])
     return sums.moments([])
 
 
 def backward(
-    samples: list[Sample],
+    samples: list[Tensor],
     weights: Tensor | None,
     exponent: float,
     incoming: Incoming,
     wanted: list[bool],
     kept: list[Tensor],
+    team: Team | None = None,
 ) -> list[Tensor | None]:
-    """Return the gradients of the samples and of the weights."""
+    """Return the gradients of the samples and of the weights; in a team, one term of theirs."""
     assert not kept
-    sides = [Side(sample, exponent) for sample in samples]
-    return pull_blocks(sides, weights, incoming, wanted, _blocks(sides))
+    points, weights = prepare(samples, weights)
+    sides = [Side(sample, exponent) for sample in points]
+    return pull_blocks(sides, weights, incoming, wanted, _blocks(sides, team), team)
 
 
-def _blocks(sides: list[Side]) -> Iterator[Block]:
-    """Yield the blocks of the upper triangle, with their distances."""
+def _blocks(sides: list[Side], team: Team | None) -> Iterator[Block]:
+    """Yield the blocks of the upper triangle, or those dealt to this process."""
     n = sides[0].shift.shape[-1]
-    for top in range(0, n, ROWS):
-        rows = slice(top, min(top + ROWS, n))
-        for left in range(top, n, ROWS):
-            columns = slice(left, min(left + ROWS, n))
-            yield Block(rows, columns, [side.sample.distances(rows, columns) for side in sides])
+    blocks = _triangle(n, ROWS)
+    if team is not None:
+        blocks = islice(_triangle(n, team.block(n, ROWS)), team.rank, None, team.size)
+    for rows, columns in blocks:
+        yield Block(rows, columns, [side.sample.distances(rows, columns) for side in sides])
+
+
+def _triangle(n: int, size: int) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, n, size):
+        for left in range(top, n, size):
+            yield slice(top, min(top + size, n)), slice(left, min(left + size, n))
 
 
 def _estimated_row_means(side: Side) -> Tensor:
@@ -67,3 +88,8 @@ def _estimated_row_means(side: Side) -> Tensor:
         for top in range(0, n, ROWS)
     ]
     return torch.cat(means, -1)
+
+
+def keeps(samples: list[Tensor], exponent: float) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Return that nothing is kept."""
+    return []

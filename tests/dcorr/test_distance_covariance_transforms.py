@@ -149,7 +149,8 @@ def test_operators_are_what_they_declare(n: int, two: bool, weighted: bool, meth
         torch.library.opcheck(operator._moments_op, args, test_utils=utilities)
         outputs = operator._moments(*args)
         incoming = [None if t.shape[-1:] == (0,) else torch.ones_like(t) for t in outputs[:5]]
-        args = (*inputs, *outputs[3:], *incoming, 1.0, method, True, two, weighted)
+        means, kept = outputs[3:5], outputs[5:]
+        args = (*inputs, *means, *incoming, 1.0, method, True, two, weighted, kept)
         torch.library.opcheck(operator._pull_op, args, test_utils=utilities)
 
 
@@ -250,8 +251,9 @@ def test_other_devices_get_the_same_numbers(
     x, y = draw(n, p, dtype=dtype) + 100, draw(n, 5, seed=1, dtype=dtype)
     x[3], y[4] = x[2], y[5]
     results = []
-    for prepare in (sample.prepare, sample.SampleByDifferences):
-        monkeypatch.setattr("dcorr.pairwise.operator.prepare", prepare)
+    here = sample.form_of
+    for form_of in (here, lambda x: sample.SampleByDifferences):
+        monkeypatch.setattr("dcorr.pairwise.sample.form_of", form_of)
         free = [t.clone().requires_grad_() for t in (x, y)]
         value = dcor2(*free, method=method)
         results.append([value, *torch.autograd.grad(value, free)])

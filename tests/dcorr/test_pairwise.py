@@ -229,7 +229,7 @@ def test_gradient_between_points_that_all_but_coincide(
     form: type[sample.Sample], n: int, apart: float, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As saturated softmax rows do: float32 holds such differences, but only next to 0."""
-    monkeypatch.setattr("dcorr.pairwise.operator.prepare", form)
+    monkeypatch.setattr("dcorr.pairwise.sample.form_of", lambda x: form)
     x = draw(n, 5, dtype=F32)
     x[1] = x[0]
     x[:2, 4] = torch.tensor([0.0, apart])
