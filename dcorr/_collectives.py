@@ -10,7 +10,7 @@ rules of ``torch.distributed.nn.functional``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +34,42 @@ def all_rows(tensors: Sequence[Tensor], team: Team, counts: Sequence[int]) -> li
     return list(_Rows.apply(team, tuple(counts), *tensors))  # type: ignore[no-untyped-call]
 
 
-class _Collective(torch.autograd.Function):
+def agree(
+    team: Team,
+    rows: Mapping[str, Tensor],
+    given: Sequence[Tensor],
+    facts: Mapping[str, object],
+) -> list[int]:
+    """Return every process's number of samples, once all agree on what they are about to compute.
+
+    Args:
+        team: the processes.
+        rows: what is to be gathered, ``(*B, n_local, F)`` each, by the names of the arguments.
+        given: the same as the caller passed it, in the same order.
+        facts: settings to be equal, by name.
+    """
+    first = next(iter(rows.values()))
+    team.check_device(first.device)
+    own = dict(facts) | {"arguments": ", ".join(rows), "device type": first.device.type}
+    own["batch shape"] = tuple(first.shape[:-2])
+    for (name, t), passed in zip(rows.items(), given, strict=True):
+        own[f"dtype of {name}"] = passed.dtype
+        own[f"number of features of {name}"] = t.shape[-1]
+        # A process that has no gradient to wait for would leave the others waiting.
+        own[f"requires_grad of {name}"] = passed.requires_grad and torch.is_grad_enabled()
+    return team.agree(first.shape[-2], own)
+
+
+def check_enough_together(name: str, counts: Sequence[int], least: int) -> None:
+    """Refuse fewer samples over all processes than the statistic is defined for."""
+    if sum(counts) < least:
+        raise ValueError(
+            f"{name} must have at least {least} samples over all processes of group, "
+            f"got {' + '.join(map(str, counts))}"
+        )
+
+
+class Collective(torch.autograd.Function):
     """What a collective cannot do, in words."""
 
     @staticmethod
@@ -48,7 +83,7 @@ class _Collective(torch.autograd.Function):
         raise NotImplementedError("a statistic with a group has no forward-mode derivative")
 
 
-class _Sum(_Collective):
+class _Sum(Collective):
     @staticmethod
     def forward(t: Tensor, team: Team) -> Tensor:
         total = t.clone(memory_format=torch.contiguous_format)
@@ -64,13 +99,13 @@ class _Sum(_Collective):
         return all_sum(grad, ctx.team), None
 
 
-class _Rows(_Collective):
+class _Rows(Collective):
     """From the rows of this process to those of all; its adjoint is :class:`_OwnSums`."""
 
     @staticmethod
     def forward(team: Team, counts: tuple[int, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
         rows = team.rows(torch.cat(tensors, -1), counts)
-        return tuple(t.contiguous() for t in rows.split([t.shape[-1] for t in tensors], -1))
+        return tuple(t.contiguous() for t in torch.split(rows, [t.shape[-1] for t in tensors], -1))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -90,7 +125,7 @@ class _Rows(_Collective):
         return None, None, *(next(own) if want else None for want in wanted)
 
 
-class _OwnSums(_Collective):
+class _OwnSums(Collective):
     """From rows of all processes to this one's rows of their sums over the processes."""
 
     @staticmethod

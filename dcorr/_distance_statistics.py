@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from dcorr import _checks
+from dcorr._collectives import agree, all_rows, check_enough_together
+from dcorr._process_group import Group, Team, check_group
 from dcorr.pairwise import TABLE, PairMoments, pair_moments, reference
 from dcorr.pairwise.sample import wide
 
 METRICS = ("euclidean", "precomputed")
+
+# What runs on every process, whatever is installed there, and draws no random numbers.
+GROUP_METHODS = ("auto", "dense", "tiled", "univariate")
 
 # A difference of statistics under this many roundings of its terms is noise, and taken for 0.
 NOISE = 64.0
@@ -26,6 +31,7 @@ class Settings:
     metric: str = "euclidean"
     method: str = "auto"
     check_finite: bool = False
+    group: Group = None
 
     def __post_init__(self) -> None:
         _checks.check_flag("unbiased", self.unbiased)
@@ -43,6 +49,18 @@ class Settings:
                 "method must be 'auto' or 'dense' with metric='precomputed', "
                 f"which is n by n already, got {self.method!r}"
             )
+        check_group(self.group)
+        if self.group is not None and self.metric == "precomputed":
+            raise ValueError(
+                "group must be None with metric='precomputed': a process's own distances leave out "
+                "those to the samples of the others"
+            )
+        if self.group is not None and self.method not in GROUP_METHODS:
+            listed = ", ".join(repr(method) for method in GROUP_METHODS)
+            raise ValueError(
+                f"method must be one of {listed} with a group: the others may not run, or not "
+                f"alike, on every process, got {self.method!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,7 @@ class Samples:
     settings: Settings
     n: int
     result_dtype: torch.dtype
+    team: Team | None = None
 
     def moments(self, first: str, second: str | None = None, *, variances: bool) -> PairMoments:
         """Return the pair moments of two samples, or of one with itself."""
@@ -70,6 +89,8 @@ class Samples:
             weights=self.weights,
             method=self.settings.method,
             variances=variances,
+            team=self.team,
+            row_gradients=self.settings.unbiased,  # of the formulas, this one alone has row means
         )
 
     def covariance(self, moments: PairMoments) -> Tensor:
@@ -115,11 +136,20 @@ def check_method(method: object) -> None:
     _checks.check_choice("method", method, ("auto", *TABLE))
 
 
-def prepare(tensors: dict[str, Tensor], weights: Tensor | None, settings: Settings) -> Samples:
-    """Check samples and weights against each other, and bring them to one shape and dtype."""
+def prepare(
+    tensors: dict[str, Tensor],
+    weights: Tensor | None,
+    settings: Settings,
+    team: Team | None = None,
+) -> Samples:
+    """Check samples and weights against each other, and bring them to one shape and dtype.
+
+    With a team, also against those of the other processes, whose samples then stand beside them.
+    """
     least = 4 if settings.unbiased else 2
     read = _as_distances if settings.metric == "precomputed" else _as_samples
-    tensors = {name: read(name, t, least) for name, t in tensors.items()}
+    own = least if team is None else 0  # too few of one process may be enough together
+    tensors = {name: read(name, t, own) for name, t in tensors.items()}
     _checks.check_same_samples(**tensors)
     n = next(iter(tensors.values())).shape[-2]
     shapes = {name: t.shape[:-2] for name, t in tensors.items()}
@@ -141,8 +171,33 @@ def prepare(tensors: dict[str, Tensor], weights: Tensor | None, settings: Settin
     tensors = {name: t.to(work).expand(*batch, *t.shape[-2:]) for name, t in tensors.items()}
     if weights is not None:
         weights = weights.to(work).expand(*batch, n)
+    if team is not None:
+        tensors, weights, n = _gathered(tensors, weights, settings, given, team)
+    if weights is not None:
         weights = weights / weights.sum(-1, keepdim=True)
-    return Samples(tensors, weights, settings, n, result_dtype)
+    return Samples(tensors, weights, settings, n, result_dtype, team)
+
+
+def _gathered(
+    tensors: dict[str, Tensor],
+    weights: Tensor | None,
+    settings: Settings,
+    given: list[Tensor],
+    team: Team,
+) -> tuple[dict[str, Tensor], Tensor | None, int]:
+    """Return the samples and weights of all processes, once they agree, and their number."""
+    rows = dict(tensors) if weights is None else {**tensors, "weights": weights.unsqueeze(-1)}
+    facts = {
+        "unbiased": settings.unbiased,
+        "exponent": float(settings.exponent),
+        "method": settings.method,
+    }
+    counts = agree(team, rows, given, facts)
+    check_enough_together(next(iter(tensors)), counts, 4 if settings.unbiased else 2)
+    gathered = all_rows(list(rows.values()), team, counts)
+    if weights is not None:
+        weights = gathered[-1].squeeze(-1)
+    return dict(zip(tensors, gathered, strict=False)), weights, sum(counts)
 
 
 def unbiased(ab: Tensor, a_rows: Tensor, b_rows: Tensor, n: int) -> Tensor:

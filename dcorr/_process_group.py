@@ -136,15 +136,13 @@ class Team:
         """Add up tensors of one dtype over all processes, in place and in one message."""
         packed = torch.cat([t.reshape(-1) for t in tensors])
         dist.all_reduce(packed, group=self.group)
-        for t, total in zip(tensors, packed.split([t.numel() for t in tensors]), strict=True):
-            t.copy_(total.view_as(t))
+        _unpack(packed, tensors)
 
     def copy_first_(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite tensors of one dtype with those of the first process, in one message."""
         packed = torch.cat([t.reshape(-1) for t in tensors])
         dist.broadcast(packed, dist.get_global_rank(self.group, 0), group=self.group)
-        for t, first in zip(tensors, packed.split([t.numel() for t in tensors]), strict=True):
-            t.copy_(first.view_as(t))
+        _unpack(packed, tensors)
 
     def rows(self, local: Tensor, counts: Sequence[int]) -> Tensor:
         """Return the rows ``(*B, n, F)`` of all processes, of ``(*B, n_local, F)`` on each."""
@@ -184,7 +182,15 @@ class HoldsGroup(nn.Module):
     def _group_repr(self) -> str:
         if self.group is None:
             return ""
-        return f", group={self.group!r}" if isinstance(self.group, str) else ", group=<ProcessGroup>"
+        return (
+            f", group={self.group!r}" if isinstance(self.group, str) else ", group=<ProcessGroup>"
+        )
+
+
+def _unpack(packed: Tensor, tensors: Sequence[Tensor]) -> None:
+    pieces = torch.split(packed, [t.numel() for t in tensors])
+    for t, piece in zip(tensors, pieces, strict=True):
+        t.copy_(piece.view_as(t))
 
 
 def _packed(message: dict[str, Any]) -> bytes:

@@ -1,7 +1,8 @@
 """The statistics under the names of the package dcor: ``import dcorr.dcor_names as dcor``.
 
 Values are those of dcor for the same data; tensors go in and come out, with gradients. dcor's
-``compile_mode`` has no counterpart, and ``method`` names the methods of :func:`dcorr.dcov2`.
+``compile_mode`` has no counterpart, and ``method`` names the methods of :func:`dcorr.dcov2`, as
+``group`` names its processes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 from dcorr import distance_covariance as _family
 from dcorr import partial_distance_covariance as _partial
 from dcorr._distance_statistics import Settings, prepare, root
+from dcorr._process_group import Group, together
 
 
 class Stats(NamedTuple):
@@ -25,7 +27,7 @@ class Stats(NamedTuple):
 
 
 def distance_covariance(
-    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto"
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto", group: Group = None
 ) -> Tensor:
     """Return dCov: :func:`dcorr.dcov`.
 
@@ -34,11 +36,11 @@ def distance_covariance(
     >>> round(distance_covariance(x, x).item(), 4)
     1.3064
     """
-    return _family.dcov(x, y, exponent=exponent, method=method)
+    return _family.dcov(x, y, exponent=exponent, method=method, group=group)
 
 
 def distance_covariance_sqr(
-    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto"
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto", group: Group = None
 ) -> Tensor:
     """Return dCov²: :func:`dcorr.dcov2`.
 
@@ -47,11 +49,11 @@ def distance_covariance_sqr(
     >>> round(distance_covariance_sqr(x, x).item(), 4)
     1.7068
     """
-    return _family.dcov2(x, y, exponent=exponent, method=method)
+    return _family.dcov2(x, y, exponent=exponent, method=method, group=group)
 
 
 def u_distance_covariance_sqr(
-    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto"
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto", group: Group = None
 ) -> Tensor:
     """Return the unbiased dCov²: :func:`dcorr.dcov2` with ``unbiased=True``.
 
@@ -60,11 +62,11 @@ def u_distance_covariance_sqr(
     >>> round(u_distance_covariance_sqr(x, x).item(), 4)
     1.5556
     """
-    return _family.dcov2(x, y, unbiased=True, exponent=exponent, method=method)
+    return _family.dcov2(x, y, unbiased=True, exponent=exponent, method=method, group=group)
 
 
 def distance_correlation(
-    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto"
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto", group: Group = None
 ) -> Tensor:
     """Return R: :func:`dcorr.dcor`.
 
@@ -73,11 +75,11 @@ def distance_correlation(
     >>> round(distance_correlation(x, -x).item(), 4)
     1.0
     """
-    return _family.dcor(x, y, exponent=exponent, method=method)
+    return _family.dcor(x, y, exponent=exponent, method=method, group=group)
 
 
 def distance_correlation_sqr(
-    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto"
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto", group: Group = None
 ) -> Tensor:
     """Return R²: :func:`dcorr.dcor2`.
 
@@ -86,11 +88,11 @@ def distance_correlation_sqr(
     >>> round(distance_correlation_sqr(x, -x).item(), 4)
     1.0
     """
-    return _family.dcor2(x, y, exponent=exponent, method=method)
+    return _family.dcor2(x, y, exponent=exponent, method=method, group=group)
 
 
 def u_distance_correlation_sqr(
-    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto"
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto", group: Group = None
 ) -> Tensor:
     """Return the bias-corrected R²: :func:`dcorr.dcor2` with ``unbiased=True``.
 
@@ -99,10 +101,12 @@ def u_distance_correlation_sqr(
     >>> round(u_distance_correlation_sqr(x, -x).item(), 4)
     1.0
     """
-    return _family.dcor2(x, y, unbiased=True, exponent=exponent, method=method)
+    return _family.dcor2(x, y, unbiased=True, exponent=exponent, method=method, group=group)
 
 
-def distance_stats(x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto") -> Stats:
+def distance_stats(
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto", group: Group = None
+) -> Stats:
     """Return dCov, R and both dVar from one pass over the pairs.
 
     >>> import torch
@@ -110,11 +114,12 @@ def distance_stats(x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str =
     >>> round(distance_stats(x, 2 * x).variance_y.item(), 4)
     2.6129
     """
-    return Stats(*(root(t) for t in distance_stats_sqr(x, y, exponent=exponent, method=method)))
+    squares = distance_stats_sqr(x, y, exponent=exponent, method=method, group=group)
+    return Stats(*(root(square) for square in squares))
 
 
 def distance_stats_sqr(
-    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto"
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto", group: Group = None
 ) -> Stats:
     """Return dCov², R² and both dVar² from one pass over the pairs.
 
@@ -123,11 +128,11 @@ def distance_stats_sqr(
     >>> round(distance_stats_sqr(x, 2 * x).covariance_xy.item(), 4)
     3.4136
     """
-    return _stats(x, y, Settings(exponent=exponent, method=method))
+    return _stats(x, y, False, exponent, method, group)
 
 
 def u_distance_stats_sqr(
-    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto"
+    x: Tensor, y: Tensor, *, exponent: float = 1.0, method: str = "auto", group: Group = None
 ) -> Stats:
     """Return the unbiased forms of :func:`distance_stats_sqr`.
 
@@ -136,10 +141,10 @@ def u_distance_stats_sqr(
     >>> round(u_distance_stats_sqr(x, 2 * x).covariance_xy.item(), 4)
     3.1111
     """
-    return _stats(x, y, Settings(unbiased=True, exponent=exponent, method=method))
+    return _stats(x, y, True, exponent, method, group)
 
 
-def partial_distance_covariance(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+def partial_distance_covariance(x: Tensor, y: Tensor, z: Tensor, *, group: Group = None) -> Tensor:
     """Return the partial dCov²: :func:`dcorr.pdcov2`.
 
     >>> import torch
@@ -147,10 +152,10 @@ def partial_distance_covariance(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     >>> round(partial_distance_covariance(x, x, torch.ones(6)).item(), 4)
     1.5556
     """
-    return _partial.pdcov2(x, y, z)
+    return _partial.pdcov2(x, y, z, group=group)
 
 
-def partial_distance_correlation(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+def partial_distance_correlation(x: Tensor, y: Tensor, z: Tensor, *, group: Group = None) -> Tensor:
     """Return the partial distance correlation: :func:`dcorr.pdcor`.
 
     >>> import torch
@@ -158,11 +163,15 @@ def partial_distance_correlation(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     >>> round(partial_distance_correlation(x, x, torch.ones(6)).item(), 4)
     1.0
     """
-    return _partial.pdcor(x, y, z)
+    return _partial.pdcor(x, y, z, group=group)
 
 
-def _stats(x: Tensor, y: Tensor, settings: Settings) -> Stats:
-    samples = prepare({"x": x, "y": y}, None, settings)
+def _stats(
+    x: Tensor, y: Tensor, unbiased: bool, exponent: float, method: str, group: Group
+) -> Stats:
+    with together(group, "distance_stats") as team:
+        settings = Settings(unbiased=unbiased, exponent=exponent, method=method, group=group)
+        samples = prepare({"x": x, "y": y}, None, settings, team)
     moments = samples.moments("x", "y", variances=True)
     values = samples.covariance(moments), samples.correlation(moments), *samples.variances(moments)
     return Stats(*(samples.result(value) for value in values))

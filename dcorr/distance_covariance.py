@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dcorr._distance_statistics import Settings, prepare, root
+from dcorr._process_group import Group, together
 
 
 def dcov2(
@@ -22,6 +23,7 @@ def dcov2(
     metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
+    group: Group = None,
 ) -> Tensor:
     r"""Squared distance covariance: 0 in the population exactly for independent vectors.
 
@@ -57,6 +59,13 @@ def dcov2(
             computes them twice and needs memory for n rows only. The values are the same.
         check_finite: raise on NaN or infinity. Off by default, since looking at values makes a GPU
             wait; NaN in then gives NaN out.
+        group: ``None`` for the samples of this process alone; a ``ProcessGroup``, or ``"world"``
+            for all processes: the value is then that of all their samples together, the same on
+            each, and x, y and weights hold this process's share, of any size, also 0. Each process
+            has to call this function and ``backward``; the gradient is that of the sum of their
+            losses, which DDP's average turns into that of a single process. Needs ``method``
+            ``"auto"`` or ``"tiled"``. Before initialisation ``torch.distributed.group.WORLD`` is
+            ``None``, this process alone; ``"world"`` then raises.
 
     Returns:
         Tensor of shape ``batch`` (a scalar for two-dimensional samples), in (unit of x · unit of y)
@@ -89,8 +98,9 @@ def dcov2(
         >>> round(dcov2(x, y, unbiased=True).item(), 4)  # -8/9
         -0.8889
     """
-    settings = Settings(unbiased, exponent, metric, method, check_finite)
-    samples = prepare({"x": x, "y": y}, weights, settings)
+    with together(group, "dcov2") as team:
+        settings = Settings(unbiased, exponent, metric, method, check_finite, group=group)
+        samples = prepare({"x": x, "y": y}, weights, settings, team)
     return samples.result(samples.covariance(samples.moments("x", "y", variances=False)))
 
 
@@ -103,6 +113,7 @@ def dcov(
     metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
+    group: Group = None,
 ) -> Tensor:
     r"""Distance covariance, the root of the biased :func:`dcov2`.
 
@@ -118,6 +129,7 @@ def dcov(
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
         method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
         check_finite: raise on NaN or infinity.
+        group: several processes' samples together, as in :func:`dcov2`.
 
     Returns:
         Tensor of shape ``batch``, >= 0, in the root of (unit of x · unit of y) to the power
@@ -142,8 +154,9 @@ def dcov(
         >>> round(dcov(x, y).item(), 4)
         0.8278
     """
-    settings = Settings(False, exponent, metric, method, check_finite)
-    samples = prepare({"x": x, "y": y}, weights, settings)
+    with together(group, "dcov") as team:
+        settings = Settings(False, exponent, metric, method, check_finite, group=group)
+        samples = prepare({"x": x, "y": y}, weights, settings, team)
     return samples.result(root(samples.covariance(samples.moments("x", "y", variances=False))))
 
 
@@ -156,6 +169,7 @@ def dvar2(
     metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
+    group: Group = None,
 ) -> Tensor:
     r"""Squared distance variance: :func:`dcov2` of a sample with itself.
 
@@ -171,6 +185,7 @@ def dvar2(
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
         method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
         check_finite: raise on NaN or infinity.
+        group: several processes' samples together, as in :func:`dcov2`.
 
     Returns:
         Tensor of shape ``batch``, >= 0, in the unit of x to the power 2 · ``exponent``. It is 0 for
@@ -192,8 +207,9 @@ def dvar2(
         >>> round(dvar2(x).item(), 4)  # 553/324
         1.7068
     """
-    settings = Settings(unbiased, exponent, metric, method, check_finite)
-    samples = prepare({"x": x}, weights, settings)
+    with together(group, "dvar2") as team:
+        settings = Settings(unbiased, exponent, metric, method, check_finite, group=group)
+        samples = prepare({"x": x}, weights, settings, team)
     return samples.result(samples.variances(samples.moments("x", variances=True))[0])
 
 
@@ -207,6 +223,7 @@ def dcor2(
     metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
+    group: Group = None,
 ) -> Tensor:
     r"""Squared distance correlation: :func:`dcov2` without units.
 
@@ -224,6 +241,7 @@ def dcor2(
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
         method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
         check_finite: raise on NaN or infinity.
+        group: several processes' samples together, as in :func:`dcov2`.
 
     Returns:
         Tensor of shape ``batch``, without unit: in [0, 1], the bias-corrected form in [-1, 1]. 1
@@ -251,8 +269,9 @@ def dcor2(
         >>> round(dcor2(x, y, unbiased=True).item(), 4)
         -0.4161
     """
-    settings = Settings(unbiased, exponent, metric, method, check_finite)
-    samples = prepare({"x": x, "y": y}, weights, settings)
+    with together(group, "dcor2") as team:
+        settings = Settings(unbiased, exponent, metric, method, check_finite, group=group)
+        samples = prepare({"x": x, "y": y}, weights, settings, team)
     return samples.result(samples.correlation(samples.moments("x", "y", variances=True)))
 
 
@@ -265,6 +284,7 @@ def dcor(
     metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
+    group: Group = None,
 ) -> Tensor:
     r"""Distance correlation, the root of the biased :func:`dcor2`.
 
@@ -282,6 +302,7 @@ def dcor(
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
         method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
         check_finite: raise on NaN or infinity.
+        group: several processes' samples together, as in :func:`dcov2`.
 
     Returns:
         Tensor of shape ``batch``, without unit, in [0, 1]; 0 also for a constant sample.
@@ -304,6 +325,7 @@ def dcor(
         >>> round(dcor(x, y).item(), 4)
         0.7627
     """
-    settings = Settings(False, exponent, metric, method, check_finite)
-    samples = prepare({"x": x, "y": y}, weights, settings)
+    with together(group, "dcor") as team:
+        settings = Settings(False, exponent, metric, method, check_finite, group=group)
+        samples = prepare({"x": x, "y": y}, weights, settings, team)
     return samples.result(root(samples.correlation(samples.moments("x", "y", variances=True))))

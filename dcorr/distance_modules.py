@@ -5,15 +5,16 @@ They stand apart from their functions because two files of them share these few 
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from dcorr._distance_statistics import Settings
+from dcorr._process_group import Group, HoldsGroup
 from dcorr._reduction import check_reduction, reduce_batch
 from dcorr.distance_covariance import dcor, dcor2, dcov, dcov2, dvar2
 from dcorr.partial_distance_covariance import pdcor, pdcov2
 
 
-class _DistanceLoss(nn.Module):
+class _DistanceLoss(HoldsGroup):
     """The settings that all modules share; no parameters, an empty ``state_dict``."""
 
     def __init__(
@@ -24,21 +25,24 @@ class _DistanceLoss(nn.Module):
         method: str = "auto",
         reduction: str = "mean",
         check_finite: bool = False,
+        group: Group = None,
     ) -> None:
         super().__init__()
-        Settings(False, exponent, metric, method, check_finite)  # refuses wrong ones right here
+        # Refuses wrong settings right here, not at the first call.
+        Settings(False, exponent, metric, method, check_finite, group=group)
         check_reduction(reduction)
         self.exponent = exponent
         self.metric = metric
         self.method = method
         self.reduction = reduction
         self.check_finite = check_finite
+        self.group = group
 
     def extra_repr(self) -> str:
         """Show the settings when the module is printed."""
         return (
             f"exponent={self.exponent}, metric={self.metric!r}, method={self.method!r}, "
-            f"reduction={self.reduction!r}, check_finite={self.check_finite}"
+            f"reduction={self.reduction!r}, check_finite={self.check_finite}{self._group_repr()}"
         )
 
 
@@ -54,6 +58,7 @@ class _UnbiasedLoss(_DistanceLoss):
         method: str = "auto",
         reduction: str = "mean",
         check_finite: bool = False,
+        group: Group = None,
     ) -> None:
         super().__init__(
             exponent=exponent,
@@ -61,8 +66,9 @@ class _UnbiasedLoss(_DistanceLoss):
             method=method,
             reduction=reduction,
             check_finite=check_finite,
+            group=group,
         )
-        Settings(unbiased, exponent, metric, method, check_finite)
+        Settings(unbiased, exponent, metric, method, check_finite, group=group)
         self.unbiased = unbiased
 
     def extra_repr(self) -> str:
@@ -83,6 +89,7 @@ class DCov2Loss(_UnbiasedLoss):
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
+        group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -108,6 +115,7 @@ class DCov2Loss(_UnbiasedLoss):
             metric=self.metric,
             method=self.method,
             check_finite=self.check_finite,
+            group=self.group,
         )
         return reduce_batch(value, self.reduction)
 
@@ -124,6 +132,7 @@ class DCovLoss(_DistanceLoss):
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
+        group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -148,6 +157,7 @@ class DCovLoss(_DistanceLoss):
             metric=self.metric,
             method=self.method,
             check_finite=self.check_finite,
+            group=self.group,
         )
         return reduce_batch(value, self.reduction)
 
@@ -165,6 +175,7 @@ class DVar2Loss(_UnbiasedLoss):
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
+        group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -188,6 +199,7 @@ class DVar2Loss(_UnbiasedLoss):
             metric=self.metric,
             method=self.method,
             check_finite=self.check_finite,
+            group=self.group,
         )
         return reduce_batch(value, self.reduction)
 
@@ -205,6 +217,7 @@ class DCor2Loss(_UnbiasedLoss):
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
+        group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -230,6 +243,7 @@ class DCor2Loss(_UnbiasedLoss):
             metric=self.metric,
             method=self.method,
             check_finite=self.check_finite,
+            group=self.group,
         )
         return reduce_batch(value, self.reduction)
 
@@ -246,6 +260,7 @@ class DCorLoss(_DistanceLoss):
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
+        group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -270,6 +285,7 @@ class DCorLoss(_DistanceLoss):
             metric=self.metric,
             method=self.method,
             check_finite=self.check_finite,
+            group=self.group,
         )
         return reduce_batch(value, self.reduction)
 
@@ -286,6 +302,7 @@ class PDCov2Loss(_DistanceLoss):
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
+        group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -311,6 +328,7 @@ class PDCov2Loss(_DistanceLoss):
             metric=self.metric,
             method=self.method,
             check_finite=self.check_finite,
+            group=self.group,
         )
         return reduce_batch(value, self.reduction)
 
@@ -327,6 +345,7 @@ class PDCorLoss(_DistanceLoss):
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
+        group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -352,5 +371,6 @@ class PDCorLoss(_DistanceLoss):
             metric=self.metric,
             method=self.method,
             check_finite=self.check_finite,
+            group=self.group,
         )
         return reduce_batch(value, self.reduction)

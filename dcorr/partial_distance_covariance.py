@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dcorr._distance_statistics import NOISE, Samples, Settings, prepare, ratio
+from dcorr._process_group import Group, together
 
 
 def pdcov2(
@@ -17,6 +18,7 @@ def pdcov2(
     metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
+    group: Group = None,
 ) -> Tensor:
     r"""Partial squared distance covariance: that of x and y with z projected out of both.
 
@@ -39,6 +41,7 @@ def pdcov2(
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`~dcorr.dcov2`.
         method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`~dcorr.dcov2`.
         check_finite: raise on NaN or infinity.
+        group: several processes' samples together, as in :func:`~dcorr.dcov2`.
 
     Returns:
         Tensor of shape ``batch``, of any sign, in (unit of x · unit of y) to the power
@@ -63,8 +66,9 @@ def pdcov2(
         >>> round(pdcov2(x, y, torch.ones(6)).item(), 4)  # a constant takes nothing away: dcov2
         -0.8889
     """
-    settings = Settings(True, exponent, metric, method, check_finite)
-    samples = prepare({"x": x, "y": y, "z": z}, None, settings)
+    with together(group, "pdcov2") as team:
+        settings = Settings(True, exponent, metric, method, check_finite, group=group)
+        samples = prepare({"x": x, "y": y, "z": z}, None, settings, team)
     xy, _, _ = _projected(samples)
     return samples.result(xy)
 
@@ -78,6 +82,7 @@ def pdcor(
     metric: str = "euclidean",
     method: str = "auto",
     check_finite: bool = False,
+    group: Group = None,
 ) -> Tensor:
     r"""Partial distance correlation: the cosine of x and y with z projected out of both.
 
@@ -96,6 +101,7 @@ def pdcor(
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`~dcorr.dcov2`.
         method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`~dcorr.dcov2`.
         check_finite: raise on NaN or infinity.
+        group: several processes' samples together, as in :func:`~dcorr.dcov2`.
 
     Returns:
         Tensor of shape ``batch``, without unit, in [-1, 1]; 0 where nothing is left of x or of y
@@ -121,8 +127,9 @@ def pdcor(
         >>> round(pdcor(x, 2 * x, z).item(), 4)  # y is x up to scale, whatever z is
         1.0
     """
-    settings = Settings(True, exponent, metric, method, check_finite)
-    samples = prepare({"x": x, "y": y, "z": z}, None, settings)
+    with together(group, "pdcor") as team:
+        settings = Settings(True, exponent, metric, method, check_finite, group=group)
+        samples = prepare({"x": x, "y": y, "z": z}, None, settings, team)
     return samples.result(ratio(*_projected(samples)))
 
 

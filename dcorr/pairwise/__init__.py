@@ -11,7 +11,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dcorr import _checks
-from dcorr.pairwise import operator
+from dcorr._process_group import Team
+from dcorr.pairwise import operator, shared
 
 # Up to this many samples the n by n matrices are kept; above, blocks are computed twice instead.
 DENSE_SAMPLES = 256
@@ -62,6 +63,8 @@ def pair_moments(
     weights: Tensor | None = None,
     method: str = "auto",
     variances: bool = True,
+    team: Team | None = None,
+    row_gradients: bool = True,
 ) -> PairMoments:
     r"""Return the pair moments of two samples, or of one with itself.
 
@@ -77,6 +80,10 @@ def pair_moments(
         weights: ``(*batch, n)``, non-negative with sum 1; ``None`` stands for ``1/n``.
         method: a backend by name, or ``"auto"``.
         variances: whether ``aa`` and ``bb`` are wanted.
+        team: the processes that hold these samples, all of them whole. Where blocks of pairs are
+            summed, they are dealt out to them; all else each process computes for itself.
+        row_gradients: whether gradients may come in for the row means; ``False`` spares a team
+            to send them.
 
     Returns:
         The moments in float64 (float32 where the device has none), so that formulas on them may
@@ -107,8 +114,17 @@ def pair_moments(
         weighted=weights is not None,
         device=x.device.type,
     )
-    name = choose(problem, method)
-    outputs = operator.pair_moments(x, y, weights, exponent, name, variances or y is None)
+    variances = variances or y is None
+    if team is None:
+        name = choose(problem, method)
+    else:
+        # By what holds for all processes alike: one of them may lack the kernels.
+        name = choose(problem._replace(device="cpu"), method)
+    if team is None or name != "tiled":
+        outputs = operator.pair_moments(x, y, weights, exponent, name, variances)
+    else:
+        asked = shared.Asked(exponent, variances, row_gradients)
+        outputs = shared.pair_moments(x, y, weights, asked, team)
     ab, aa, bb, a_rows, b_rows = outputs
     if y is None:
         return PairMoments(aa, aa, aa, a_rows, a_rows)

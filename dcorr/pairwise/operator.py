@@ -9,6 +9,7 @@ alone would not do: ``torch.func`` cannot differentiate them.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -137,10 +138,21 @@ def _moments(
     method: str,
     variances: bool,
 ) -> list[Tensor]:
+    return run_forward(BACKENDS[method], x, y, weights, exponent, variances)
+
+
+def run_forward(
+    backend: Backend,
+    x: Tensor,
+    y: Tensor | None,
+    weights: Tensor | None,
+    exponent: float,
+    variances: bool,
+) -> list[Tensor]:
     """Run a backend on flattened batch dimensions."""
     batch = x.shape[:-2]
     with without_autocast(x):
-        moments = BACKENDS[method].forward(*_flat(x, y, weights), exponent, variances)
+        moments = backend.forward(*_flat(x, y, weights), exponent, variances)
 
     def out(t: Tensor | None) -> Tensor:
         if t is None:
@@ -170,28 +182,43 @@ def _pull(
     weights_wanted: bool,
     kept: list[Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
+    grads = (g_ab, g_aa, g_bb, u, v)
+    wanted = [x_wanted, y_wanted, weights_wanted]
+    rows = [a_rows, b_rows]
+    return run_backward(BACKENDS[method], x, y, weights, rows, grads, exponent, wanted, kept)
+
+
+def run_backward(
+    backend: Backend,
+    x: Tensor,
+    y: Tensor | None,
+    weights: Tensor | None,
+    row_means: list[Tensor],
+    grads: Sequence[Tensor | None],
+    exponent: float,
+    wanted: list[bool],
+    kept: list[Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
     """Run a backend's backward on flattened batch dimensions."""
     n, sides = x.shape[-2], 1 if y is None else 2
     products = {
-        pair: g.reshape(-1)
-        for pair, g in zip(PAIRS, (g_ab, g_aa, g_bb), strict=True)
-        if g is not None
+        pair: g.reshape(-1) for pair, g in zip(PAIRS, grads[:3], strict=True) if g is not None
     }
-    rows = [None if t is None else t.reshape(-1, n) for t in (u, v)][:sides]
-    means = [t.reshape(-1, n) for t in (a_rows, b_rows)[:sides]]
-    wanted = [x_wanted, y_wanted, weights_wanted] if y is not None else [x_wanted, weights_wanted]
+    rows = [None if t is None else t.reshape(-1, n) for t in grads[3:]][:sides]
+    means = [t.reshape(-1, n) for t in row_means[:sides]]
+    asked = wanted if y is not None else [wanted[0], wanted[2]]
     kept = [t.reshape(-1, *t.shape[x.ndim - 2 :]) for t in kept]
     with without_autocast(x):
-        grads = BACKENDS[method].backward(
-            *_flat(x, y, weights), exponent, Incoming(products, rows, means), wanted, kept
+        pulled = backend.backward(
+            *_flat(x, y, weights), exponent, Incoming(products, rows, means), asked, kept
         )
     if y is None:
-        grads.insert(1, None)
+        pulled.insert(1, None)
     gx, gy, gw = (
         x.new_empty((*x.shape[:-2], 0))
         if g is None or t is None
         else g.to(t.dtype).reshape(t.shape)
-        for g, t in zip(grads, (x, y, weights), strict=True)
+        for g, t in zip(pulled, (x, y, weights), strict=True)
     )
     return gx, gy, gw
 
