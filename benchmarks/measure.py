@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import platform
 import statistics
 import subprocess
@@ -22,32 +23,66 @@ class Timing(NamedTuple):
     high: float  # upper quartile
 
 
+class Prepared(NamedTuple):
+    """A call with something to make first that is not timed: a graph to go back through."""
+
+    setup: Callable[[], Any]
+    run: Callable[[Any], Any]
+
+
+Call = Callable[[], Any] | Prepared
+
+
 def synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
+def seconds(call: Call, device: torch.device) -> float:
+    """Time of one call, from an idle device to an idle device."""
+    made = call.setup() if isinstance(call, Prepared) else None
+    synchronise(device)
+    start = time.perf_counter()
+    if isinstance(call, Prepared):
+        call.run(made)
+    else:
+        call()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
 def time_in_turn(
-    calls: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: int, device: torch.device
+    calls: Mapping[str, Call], *, rounds: int, warmup: int, device: torch.device
 ) -> dict[str, list[float]]:
     """Times of each call: A B C, A B C, ... so that a slow moment meets all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(warmup + rounds):
         for name, call in calls.items():
-            synchronise(device)
-            start = time.perf_counter()
-            call()
-            synchronise(device)
+            taken = seconds(call, device)
             if round_ >= warmup:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(taken)
     return times
+
+
+def time_for(
+    calls: Mapping[str, Call], *, budget: float, least: int, most: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Time in turn for about ``budget`` seconds, at least ``least`` rounds and at most ``most``."""
+    start = time.perf_counter()
+    first = time_in_turn(calls, rounds=1, warmup=0, device=device)
+    # The slowest calls hardly have a first time that is special; fast ones are warmed up more.
+    if time.perf_counter() - start < budget / 10:
+        first = time_in_turn(calls, rounds=1, warmup=2, device=device)
+    round_ = sum(sum(values) for values in first.values())
+    rounds = min(most, max(least, math.floor(budget / max(round_, 1e-9))))
+    return time_in_turn(calls, rounds=rounds, warmup=0, device=device)
 
 
 def summary(times: Iterable[float]) -> Timing:
     values = sorted(times)
     if len(values) < 2:
         return Timing(values[0], values[0], values[0])
-    low, median, high = statistics.quantiles(values, n=4)
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return Timing(median, low, high)
 
 
@@ -68,11 +103,23 @@ def machine(device: torch.device) -> dict[str, str]:
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a CSV file whole: all columns of all rows, in the order of their first appearance."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    unfinished.replace(path)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _processor() -> str:
