@@ -51,10 +51,10 @@ def agree(
     first = next(iter(rows.values()))
     team.check_device(first.device)
     own = dict(facts) | {"arguments": ", ".join(rows), "device type": first.device.type}
-    own["batch shape"] = tuple(first.shape[:-2])
     for (name, t), passed in zip(rows.items(), given, strict=True):
         own[f"dtype of {name}"] = passed.dtype
-        own[f"number of features of {name}"] = t.shape[-1]
+        sizes = *t.shape[:-2], "n", t.shape[-1]
+        own[f"shape of {name}"] = f"({', '.join(map(str, sizes))})"
         # A process that has no gradient to wait for would leave the others waiting.
         own[f"requires_grad of {name}"] = passed.requires_grad and torch.is_grad_enabled()
     return team.agree(first.shape[-2], own)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -51,17 +51,20 @@ def check_group(group: object) -> None:
     raise TypeError(f"group must be 'world', a ProcessGroup or None, got {type(group).__name__}")
 
 
-@contextmanager
-def together(group: Group, statistic: str) -> Iterator[Team | None]:
+def together(group: Group, statistic: str) -> AbstractContextManager[Team | None]:
     """Enter the checks of a statistic; an error among them is told to the other processes.
 
-    Yields ``None`` without a group. The body has to call :meth:`Team.agree` as its last check.
+    Gives ``None`` without a group. The body has to call :meth:`Team.agree` as its last check.
     """
-    team = None if group is None else _join(group, statistic)
+    return nullcontext() if group is None else _telling(_join(group, statistic))
+
+
+@contextmanager
+def _telling(team: Team) -> Iterator[Team]:
     try:
         yield team
     except Exception as error:
-        if team is not None and not team.spoken:
+        if not team.spoken:
             team.exchange({"error": [type(error).__name__, str(error)]})
         raise
 
