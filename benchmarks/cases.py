@@ -161,6 +161,16 @@ def with_gradient(rows: Mapping[str, Row]) -> float | None:
     return both / forward if both and forward else None
 
 
+def share_of_pairs(rival: str) -> Callable[[Mapping[str, Row]], float | None]:
+    """Pairs that one process computes, of all n² that the definition sums over."""
+
+    def measure(rows: Mapping[str, Row]) -> float | None:
+        pairs, n = (number(rows, rival, column) for column in ("pairs", "n"))
+        return pairs / n**2 if pairs and n else None
+
+    return measure
+
+
 def number(rows: Mapping[str, Row], rival: str, column: str) -> float | None:
     """A number of a row; None where it was not measured."""
     text = rows.get(rival, {}).get(column)
@@ -189,6 +199,8 @@ TARGETS = {
         Target("univariate_1e6", AGAINST_MERGESORT, 4, "×", speedup("dcor mergesort", "forward")),
         Target("univariate_1e5", WITH_GRADIENT, 2, "×", with_gradient, at_least=False),
         Target("univariate_1e6", WITH_GRADIENT, 2, "×", with_gradient, at_least=False),
+        Target("processes", "pairs for each of 2 processes, of all n²", 0.5, "n²",
+               share_of_pairs("2 processes"), at_least=False),
     ],
     "cuda": [
         *(

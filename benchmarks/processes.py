@@ -103,21 +103,19 @@ def run(settings: dict[str, Any]) -> list[dict[str, Any]]:
 def check(written: list[dict[str, Any]], n: int) -> dict[str, Errors]:
     """Values against the definition, and the gradient together against that alone."""
     right = ByDefinition(*samples(n, *FEATURES, dtype="float64"))
-    limits = tolerance(torch.float64, "value")["rtol"], tolerance(torch.float64, "gradient")["rtol"]
-    alone = [torch.tensor(g, dtype=torch.float64) for g in written[0]["grads"]["alone"]]
-    together = [
-        torch.cat([torch.tensor(rank["grads"]["together"][k]) for rank in written]).double()
-        for k in (0, 1)
-    ]
-    values = {kind: [rank["values"][kind] for rank in written] for kind in ("alone", "together")}
-    errors = {}
-    for kind, grads in (("alone", alone), ("together", together)):
-        found = values[kind][:1] if kind == "alone" else values[kind]
-        value = max(off(v, right.value("dcov2")) for v in found)
-        errors[kind] = Errors(value, right.gradient_error(*grads))
-        if not (value <= limits[0] and errors[kind].gradient <= limits[1]):
-            raise CheckFailedError(f"{kind}: value off by {value:.1e}, {errors[kind]}")
-    apart = max(relative(t, a) for t, a in zip(together, alone, strict=True))
+    limits = {name: tolerance(torch.float64, name)["rtol"] for name in ("value", "gradient")}
+    grads, errors = {}, {}
+    for kind, ranks in (("alone", written[:1]), ("together", written)):
+        x_grad, y_grad = grads[kind] = [
+            torch.cat([torch.tensor(rank["grads"][kind][k], dtype=torch.float64) for rank in ranks])
+            for k in (0, 1)
+        ]
+        value = max(off(rank["values"][kind], right.value("dcov2")) for rank in ranks)
+        errors[kind] = Errors(value, right.gradient_error(x_grad, y_grad))
+        for name, error in errors[kind]._asdict().items():
+            if not error <= limits[name]:
+                raise CheckFailedError(f"{kind}: {name} off by {error:.1e}")
+    apart = max(relative(t, a) for t, a in zip(grads["together"], grads["alone"], strict=True))
     if not apart <= SAME_GRADIENT:
         raise CheckFailedError(f"gradients together and alone differ by {apart:.1e}")
     return errors
