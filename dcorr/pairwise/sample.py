@@ -70,7 +70,10 @@ class Sample(ABC):
     def __init__(self, x: Tensor, dtype: torch.dtype) -> None:
         self.x = x.to(dtype)
         self.centred = self.x - self.x.mean(-2, keepdim=True)
-        self.scale = _power_of_two(self.centred) if x.dtype == dtype else None  # (B, 1, 1)
+        # From the first point and not the mean, whose rounding depends on the machine: several
+        # processes sum in one unit, and a mean near a power of two would give them two.
+        scaled = x.dtype == dtype
+        self.scale = _power_of_two(self.x - self.x[:, :1]) if scaled else None  # (B, 1, 1)
 
     def scaled(self, values: Tensor) -> Tensor:
         """Return lengths in units of ``scale``."""
@@ -184,13 +187,13 @@ class SampleByProduct(Sample):
         return difference if self.scale is None else difference.div_(self.scale[batch, 0])
 
 
-def _power_of_two(centred: Tensor) -> Tensor:
+def _power_of_two(deviations: Tensor) -> Tensor:
     """Return the power of two below the largest entry of each ``(N, P)`` matrix."""
-    size = torch.linalg.vector_norm(centred, torch.inf, dim=(-2, -1), keepdim=True)
+    size = torch.linalg.vector_norm(deviations, torch.inf, dim=(-2, -1), keepdim=True)
     # A constant sample has no size; any unit will do, so long as the points fit in it.
-    size = size.masked_fill(size < torch.finfo(centred.dtype).tiny, 1.0)
-    integer, exponent_bits = EXPONENT_BITS[centred.dtype]
-    scale: Tensor = size.view(integer).bitwise_and(exponent_bits).view(centred.dtype)
+    size = size.masked_fill(size < torch.finfo(deviations.dtype).tiny, 1.0)
+    integer, exponent_bits = EXPONENT_BITS[deviations.dtype]
+    scale: Tensor = size.view(integer).bitwise_and(exponent_bits).view(deviations.dtype)
     return scale
 
 
