@@ -6,14 +6,15 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 # Two worker processes and one thread each: on two cores anything else is slower.
 PYTEST  = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test test-slow lint docs bench clean
+.PHONY: help demo test test-slow lint docs bench bench-pytest clean
 
 help:
 	@echo "make demo       train CDNet on the bundled digits, evaluate it, write runs/demo/report.html"
 	@echo "make test       run the tests (make test-slow: the long ones)"
 	@echo "make lint       format check, lint and types"
 	@echo "make docs       build the documentation into docs/_build/html"
-	@echo "make bench      run the benchmarks"
+	@echo "make bench      run the benchmarks and write their tables into docs/benchmarks.md (half an hour;"
+	@echo "                make bench-pytest: the shorter ones under pytest-benchmark)"
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -57,7 +58,12 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 bench: $(VENV)/.test
+	$(BIN)/python benchmarks/distance_covariance.py
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/report.py
+
+bench-pytest: $(VENV)/.test
+	$(BIN)/python -m pytest benchmarks/test_speed.py -p no:xdist --benchmark-columns=median,iqr,rounds
 
 clean:
 	rm -rf $(VENV) build *.egg-info docs/_build

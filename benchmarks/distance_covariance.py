@@ -23,7 +23,7 @@ import cases
 import torch
 from cases import Case, Target
 from checks import CheckFailedError, Reference, check, reference
-from measure import Call, Prepared, machine, read_rows, summary, time_for, write_rows
+from measure import Call, Prepared, keep_threads, machine, read_rows, summary, time_for, write_rows
 from memory import peak_mb
 from peers import RIVALS, Work, samples
 from processes import SECTION as PROCESSES
@@ -67,6 +67,7 @@ class Limits:
 def run_case(
     case: Case, device: torch.device, limits: Limits, budget: float
 ) -> list[dict[str, Any]]:
+    threads = torch.get_num_threads()
     x, y = samples(case.n, case.p, case.q, dtype=case.dtype, device=device.type)
     rows = {name: describe(case, name) for name in case.rivals}
     works: dict[str, Work] = {}
@@ -87,12 +88,14 @@ def run_case(
             row.update(status="timed", value_error=errors.value, gradient_error=errors.gradient)
             works[name] = work
     del right
+    keep_threads(threads)
     time_works(case, works, rows, device, budget)
+    keep_threads(threads)
     for name in works:
         limits.learn(case, name, max(float(rows[name].get(f"{p}_ms", 0)) for p in case.parts) / 1e3)
         if case.memory:
             rows[name]["peak_mb"] = peak_mb(
-                name, case.n, case.p, case.q, case.dtype, device.type, torch.get_num_threads()
+                name, case.n, case.p, case.q, case.dtype, device.type, threads
             )
     return [{**row, **machine(device)} for row in rows.values()]
 

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,12 +57,20 @@ def time_in_turn(
 ) -> dict[str, list[float]]:
     """Times of each call: A B C, A B C, ... so that a slow moment meets all of them alike."""
     times: dict[str, list[float]] = {name: [] for name in calls}
+    threads = torch.get_num_threads()
     for round_ in range(warmup + rounds):
         for name, call in calls.items():
+            keep_threads(threads)
             taken = seconds(call, device)
             if round_ >= warmup:
                 times[name].append(taken)
     return times
+
+
+def keep_threads(threads: int) -> None:
+    """Give torch its threads back: libraries compiled by numba set the number that both use."""
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def time_for(
@@ -89,17 +98,22 @@ def summary(times: Iterable[float]) -> Timing:
 def machine(device: torch.device) -> dict[str, str]:
     """What a row needs to be read later: device, threads, versions, commit."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty=-changed", "--exclude=*"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    ).stdout.strip()  # fmt: skip
     return {
         "device": f"{device.type}: {name}",
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "commit": commit or "unknown",
+        "commit": _commit(),
     }
+
+
+@cache
+def _commit() -> str:
+    said = subprocess.run(
+        ["git", "describe", "--always", "--dirty=-changed", "--exclude=*"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
+    return said or "unknown"
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -15,36 +15,37 @@ def growth(device: str) -> None:
     """Time above and memory below, many dimensions left and one right; all axes logarithmic."""
     path = RESULTS / f"distance_covariance_{device}.csv"
     rows = [row for row in read_rows(path) if row["section"] == "growth"]
+    colours = {name: f"C{k}" for k, name in enumerate(dict.fromkeys(r["rival"] for r in rows))}
     _, axes = plt.subplots(2, 2, figsize=(10, 8), sharex=True, layout="constrained")
     for column, curve in enumerate(CURVES):
         chosen = [row for row in rows if row["case"] == curve and row["status"] == "timed"]
         for rival in dict.fromkeys(row["rival"] for row in chosen):
             points = [row for row in chosen if row["rival"] == rival]
-            draw_rival(axes[0, column], axes[1, column], rival, points)
+            draw_rival(axes[:, column], rival, points, colours[rival])
         sizes = f": ({chosen[0]['p']}, {chosen[0]['q']})" if chosen else ": unmeasured"
         axes[0, column].set(title=curve + sizes, ylabel="ms a call")
         axes[1, column].set(xlabel="n", ylabel="peak extra memory, MB")
         for panel in axes[:, column]:
-            panel.set(xscale="log", yscale="log")
             panel.grid(alpha=0.3)
+            if any(len(line.get_xdata()) for line in panel.lines):  # else there is nothing to scale
+                panel.set(xscale="log", yscale="log")
         if chosen:
             axes[0, column].legend(fontsize=8)
 
 
-def draw_rival(time: plt.Axes, memory: plt.Axes, rival: str, rows: list[dict[str, str]]) -> None:
-    """One rival's lines: value and gradient full, value alone dashed."""
-    (line,) = time.plot(*series(rows, "both_ms"), marker="o", markersize=3)
-    line.set_label(rival if line.get_xdata().size else None)
-    (dashed,) = time.plot(
-        *series(rows, "forward_ms"),
-        marker="o",
-        markersize=3,
-        linestyle="--",
-        color=line.get_color(),
-    )
-    if not line.get_xdata().size:
-        dashed.set_label(f"{rival} (value only)")
-    memory.plot(*series(rows, "peak_mb"), marker="o", markersize=3, color=line.get_color())
+def draw_rival(
+    panels: tuple[plt.Axes, plt.Axes], rival: str, rows: list[dict[str, str]], colour: str
+) -> None:
+    """One rival's lines: value and gradient full, value alone dashed; the peak below."""
+    time, memory = panels
+    look = {"color": colour, "marker": "o", "markersize": 3}
+    both, forward = series(rows, "both_ms"), series(rows, "forward_ms")
+    if both[0]:
+        time.plot(*both, label=rival, **look)
+        time.plot(*forward, linestyle="--", **look)
+    else:
+        time.plot(*forward, linestyle="--", label=f"{rival} (value only)", **look)
+    memory.plot(*series(rows, "peak_mb"), **look)
 
 
 def series(rows: list[dict[str, str]], column: str) -> tuple[list[int], list[float]]:
