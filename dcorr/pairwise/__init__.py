@@ -17,6 +17,11 @@ from dcorr.pairwise import operator, shared
 # Up to this many samples the n by n matrices are kept; above, blocks are computed twice instead.
 DENSE_SAMPLES = 256
 
+# Above so many samples ordering them is the quickest in one dimension. It takes some two hundred
+# operations, so a device to which each is sent on its own needs more samples to be busy.
+ORDERED_SAMPLES = {"cpu": 128}
+ORDERED_SAMPLES_ELSEWHERE = 8192
+
 
 class Problem(NamedTuple):
     """What the choice of a backend may look at: shapes and settings, never values."""
@@ -29,9 +34,20 @@ class Problem(NamedTuple):
     device: str
 
 
+def _one_dimensional(problem: Problem) -> str:
+    if problem.p != 1 or problem.q != 1:
+        return f"it takes samples of one feature, and they have {problem.p} and {problem.q}"
+    return "" if problem.exponent == 1.0 else f"it takes exponent 1, got {problem.exponent:g}"
+
+
+def _worth_ordering(problem: Problem) -> bool:
+    return problem.n > ORDERED_SAMPLES.get(problem.device, ORDERED_SAMPLES_ELSEWHERE)
+
+
 # One line a backend, in the order in which `auto` tries them: its name, when it can run (an empty
 # string, or the reason why not), and when `auto` takes it.
 TABLE: dict[str, tuple[Callable[[Problem], str], Callable[[Problem], bool]]] = {
+    "univariate": (_one_dimensional, _worth_ordering),
     "dense": (lambda problem: "", lambda problem: problem.n <= DENSE_SAMPLES),
     "tiled": (lambda problem: "", lambda problem: True),
 }

@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from dcorr.pairwise import DENSE_SAMPLES, TABLE, Problem, choose, pair_moments, reference, sample
+from dcorr.pairwise import (
+    DENSE_SAMPLES,
+    ORDERED_SAMPLES,
+    TABLE,
+    Problem,
+    choose,
+    pair_moments,
+    reference,
+    sample,
+)
 from dcorr.pairwise import operator as pair_operator
 from tests.dcorr import oracle
 from tests.dcorr.oracle import draw
@@ -271,8 +280,8 @@ def test_tiles_need_no_matrix() -> None:
     assert float(done.stdout) < 32
 
 
-def problem(n: int) -> Problem:
-    return Problem(n=n, p=2, q=2, exponent=1.0, weighted=False, device="cpu")
+def problem(n: int, p: int = 2, q: int = 2, exponent: float = 1.0, device: str = "cpu") -> Problem:
+    return Problem(n=n, p=p, q=q, exponent=exponent, weighted=False, device=device)
 
 
 def test_auto_takes_the_first_backend_that_wants_to() -> None:
@@ -280,6 +289,17 @@ def test_auto_takes_the_first_backend_that_wants_to() -> None:
     assert choose(problem(DENSE_SAMPLES + 1), "auto") == "tiled"
     assert choose(problem(2), "tiled") == "tiled"
     assert set(TABLE) == set(pair_operator.BACKENDS)
+
+
+def test_auto_orders_samples_of_one_feature() -> None:
+    few = ORDERED_SAMPLES["cpu"]
+    assert choose(problem(few + 1, 1, 1), "auto") == "univariate"
+    assert choose(problem(few, 1, 1), "auto") == "dense"
+    assert choose(problem(2, 1, 1), "univariate") == "univariate"
+    assert choose(problem(few + 1, 1, 1, device="cuda"), "auto") != "univariate"
+    assert choose(problem(10**6, 1, 1, device="cuda"), "auto") == "univariate"
+    for other in (problem(10**6, 1, 2), problem(10**6, 2, 1), problem(10**6, 1, 1, 1.5)):
+        assert choose(other, "auto") == "tiled"
 
 
 def test_a_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

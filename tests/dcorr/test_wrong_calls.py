@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from dcorr import DCor2Loss, DCov2Loss, dcor, dcor2, dcov, dcov2, dvar2, pdcor, pdcov2
-from dcorr.pairwise import pair_moments
+from dcorr.pairwise import TABLE, pair_moments
 
 X, Y = torch.zeros(6, 3), torch.zeros(6, 2)
 F64, HALF = torch.float64, torch.float16
 NAN = torch.tensor([0.0, float("nan"), 1.0, 2.0])
+METHODS = ", ".join(repr(name) for name in ("auto", *TABLE))
 Row = tuple[str, Callable[[], Any], type[Exception], str]
 
 DISTANCE_COVARIANCE: list[Row] = [
@@ -308,13 +309,26 @@ DISTANCE_COVARIANCE: list[Row] = [
         "method that does not exist",
         lambda: dcov2(X, Y, method="mergesort"),
         ValueError,
-        "method must be one of 'auto', 'dense', 'tiled', got 'mergesort'",
+        f"method must be one of {METHODS}, got 'mergesort'",
     ),
     (
         "method in capitals",
         lambda: pdcor(X, Y, Y, method="Dense"),
         ValueError,
-        "method must be one of 'auto', 'dense', 'tiled', got 'Dense'",
+        f"method must be one of {METHODS}, got 'Dense'",
+    ),
+    (
+        "univariate method for two features",
+        lambda: dcov2(X[:, :1], Y, method="univariate"),
+        ValueError,
+        "method 'univariate' cannot run this problem: it takes samples of one feature, and they "
+        "have 1 and 2",
+    ),
+    (
+        "univariate method for another exponent",
+        lambda: dcor(X[:, 0], Y[:, 0], exponent=0.5, method="univariate"),
+        ValueError,
+        "method 'univariate' cannot run this problem: it takes exponent 1, got 0.5",
     ),
     (
         "no method",
@@ -439,7 +453,7 @@ DISTANCE_COVARIANCE: list[Row] = [
         "module with a wrong method",
         lambda: DCor2Loss(method="fast"),
         ValueError,
-        "method must be one of 'auto', 'dense', 'tiled', got 'fast'",
+        f"method must be one of {METHODS}, got 'fast'",
     ),
     (
         "module with a wrong reduction",
@@ -463,7 +477,7 @@ DISTANCE_COVARIANCE: list[Row] = [
         "operator with a method that does not exist",
         lambda: pair_moments(X, Y, method="fused2"),
         ValueError,
-        "method must be one of 'auto', 'dense', 'tiled', got 'fused2'",
+        f"method must be one of {METHODS}, got 'fused2'",
     ),
 ]
 
