@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dcorr import _checks
 from dcorr._process_group import Team
-from dcorr.pairwise import operator, shared
+from dcorr.pairwise import fused, operator, shared
 
 # Up to this many samples the n by n matrices are kept; above, blocks are computed twice instead.
 DENSE_SAMPLES = 256
@@ -44,10 +44,16 @@ def _worth_ordering(problem: Problem) -> bool:
     return problem.n > ORDERED_SAMPLES.get(problem.device, ORDERED_SAMPLES_ELSEWHERE)
 
 
+def _worth_fusing(problem: Problem) -> bool:
+    # Few samples take as long as the launches of their kernels, and `dense` compiles none.
+    return problem.device == "cuda" and problem.n > DENSE_SAMPLES
+
+
 # One line a backend, in the order in which `auto` tries them: its name, when it can run (an empty
 # string, or the reason why not), and when `auto` takes it.
 TABLE: dict[str, tuple[Callable[[Problem], str], Callable[[Problem], bool]]] = {
     "univariate": (_one_dimensional, _worth_ordering),
+    "fused": (lambda problem: fused.missing(problem.device), _worth_fusing),
     "dense": (lambda problem: "", lambda problem: problem.n <= DENSE_SAMPLES),
     "tiled": (lambda problem: "", lambda problem: True),
 }

@@ -53,20 +53,20 @@ class Blocks(NamedTuple):
 
 # By kernel and by the costliest form of the points: the blocks to try, larger ones first. A device
 # with less shared memory refuses the first at its launch and takes a later one.
+# The gradient holds a tile of both samples' forces besides, and narrow tiles leave room for it.
 BLOCKS: dict[tuple[str, str], tuple[Blocks, ...]] = {
-    ("moments", "few"): (Blocks(128, 64, 4, 2), Blocks(64, 64, 4, 1)),
+    ("moments", "few"): (Blocks(64, 64, 4, 2),),
     ("moments", "many"): (Blocks(32, 32, 4, 1),),
-    ("moments", "halves"): (Blocks(128, 64, 8, 2), Blocks(64, 64, 4, 2), Blocks(64, 32, 4, 1)),
-    ("moments", "chunks"): (Blocks(128, 64, 8, 2), Blocks(64, 64, 4, 2), Blocks(64, 32, 4, 1)),
-    ("gradient", "few"): (Blocks(64, 64, 4, 2), Blocks(64, 32, 4, 1)),
+    ("moments", "halves"): (Blocks(128, 64, 8, 2), Blocks(64, 32, 4, 2), Blocks(32, 32, 4, 1)),
+    ("moments", "chunks"): (Blocks(128, 64, 8, 2), Blocks(64, 32, 4, 2), Blocks(32, 32, 4, 1)),
+    ("gradient", "few"): (Blocks(64, 32, 4, 2),),
     ("gradient", "many"): (Blocks(32, 32, 4, 1),),
-    ("gradient", "halves"): (Blocks(64, 64, 4, 2), Blocks(64, 32, 4, 1), Blocks(32, 32, 4, 1)),
-    ("gradient", "chunks"): (Blocks(64, 64, 4, 2), Blocks(64, 32, 4, 1), Blocks(32, 32, 4, 1)),
+    ("gradient", "halves"): (Blocks(64, 32, 4, 2), Blocks(32, 32, 4, 1)),
+    ("gradient", "chunks"): (Blocks(64, 32, 4, 2), Blocks(32, 32, 4, 1)),
 }
 FORMS = ("few", "many", "halves", "chunks")  # by number, as the kernels know them
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def missing(device: str) -> str:
     """Return what is missing for these kernels on a device, with the way out; or nothing."""
     # The interpreter runs them on the CPU, slowly, to test them.
@@ -78,6 +78,10 @@ def missing(device: str) -> str:
             "method='tiled' needs none)"
         )
     return ""
+
+
+# What torch.compiler.assume_constant_result does; but that would import the compiler, and Triton.
+missing._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
@@ -193,7 +197,7 @@ class Pairs:
         )  # fmt: skip
         return shifts
 
-    def empty_rows(self, dtype: torch.dtype = torch.float64, splits: int | None = None) -> Tensor:
+    def empty_rows(self, dtype: torch.dtype, splits: int | None = None) -> Tensor:
         """Return room for a number a sample and side."""
         shape = (len(self.sides), self.count, self.n)
         return empty(shape if splits is None else (splits, *shape), dtype, self.device)
@@ -229,13 +233,11 @@ def forward(
         products, rows = pairs.run("moments", functools.partial(_sums, pairs, shifts, variances))
     two = len(samples) == 2
     asked = {(0, 1): two, (0, 0): variances, (1, 1): variances and two}
-    kept = {pair: t for pair, t in zip(PAIRS, products.unbind(0), strict=True) if asked[pair]}
-    return Moments(kept, list(rows.unbind(0)), [])
+    kept = {pair: t for pair, t in zip(PAIRS, products, strict=True) if asked[pair]}
+    return Moments(kept, rows, [])
 
 
-def keeps(
-    samples: list[Tensor], exponent: float
-) -> list[tuple[tuple[int, ...], torch.dtype]]:
+def keeps(samples: list[Tensor], exponent: float) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Return what ``forward`` keeps: nothing."""
     return []
 
@@ -247,7 +249,7 @@ def _estimated_shifts(pairs: Pairs) -> Tensor:
 
     def sums(blocks: Blocks) -> Tensor:
         grid = pairs.grid(blocks, count, split=False)
-        rows = pairs.empty_rows(splits=grid[1])
+        rows = pairs.empty_rows(torch.float64, grid[1])
         settings = pairs.settings() | {"WEIGHTED": False}
         _launch_moments(pairs, blocks, grid, (count, step), (rows, rows, rows), settings)
         return rows
@@ -258,12 +260,15 @@ def _estimated_shifts(pairs: Pairs) -> Tensor:
 
 def _sums(
     pairs: Pairs, shifts: Tensor | None, variances: bool, blocks: Blocks
-) -> tuple[Tensor, Tensor]:
-    """Return the products ``(3, B)`` and the row means ``(sides, B, N)``."""
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the three products ``(B,)`` and the row means ``(B, N)`` of each side."""
     grid = pairs.grid(blocks, pairs.n)
-    row_sums = pairs.empty_rows(splits=grid[1])
+    row_sums = pairs.empty_rows(torch.float64, grid[1])
     sums = empty((pairs.count * grid[0] * grid[1], 3), torch.float64, pairs.device)
-    products, rows = empty((3, pairs.count), torch.float64, pairs.device), pairs.empty_rows()
+    # An operator's outputs must not share their memory.
+    products = [empty((pairs.count,), torch.float64, pairs.device) for _ in PAIRS]
+    shape = (pairs.count, pairs.n)
+    rows = [empty(shape, torch.float64, pairs.device) for _ in pairs.sides]
     shifted = {"SHIFTED": shifts is not None}
     given = row_sums if shifts is None else shifts
     settings = pairs.settings() | shifted
@@ -271,7 +276,7 @@ def _sums(
     _launch_moments(pairs, blocks, grid, (pairs.n, 1), (given, row_sums, sums), settings)
     _kernels().finish_kernel[(pairs.count,)](
         row_sums, sums, given, pairs.sides[0].scales, pairs.sides[-1].scales,
-        pairs.given_weights(), products, rows, pairs.count, pairs.n, *grid[:2],
+        pairs.given_weights(), *products, rows[0], rows[-1], pairs.count, pairs.n, *grid[:2],
         **pairs.common(), **shifted, BLOCK=min(ROWS_AT_ONCE, _block(pairs.n)),
     )  # fmt: skip
     return products, rows

@@ -227,12 +227,12 @@ def moments_kernel(
 
 @triton.jit
 def finish_kernel(
-    row_sums, sums, shifts, x_scales, y_scales, weights, products, rows,
+    row_sums, sums, shifts, x_scales, y_scales, weights, ab_out, aa_out, bb_out, x_rows, y_rows,
     problems, n, row_blocks, splits,
     HALF: tl.constexpr, TWO: tl.constexpr, WEIGHTED: tl.constexpr, SHIFTED: tl.constexpr,
     SCALED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    r"""Write the moments ``(3, B)`` and row means ``(sides, B, N)`` of one problem.
+    r"""Write the three moments ``(B,)`` and both row means ``(B, N)`` of one problem.
 
     With :math:`l` the means of the shifted rows, a diagonal of :math:`-2 s` included, the mean
     product of centred distances is that of the shifted ones, plus :math:`\bar l \bar m -
@@ -243,6 +243,8 @@ def finish_kernel(
     second = n.to(tl.int64) * problems
     size = n.to(tl.float64)
     weights += at
+    x_rows += at
+    y_rows += at
     # Sums over samples: of both sides' shifts s, t and row means l, m, and of their products.
     s = tl.zeros([BLOCK], tl.float64)
     t = tl.zeros([BLOCK], tl.float64)
@@ -266,9 +268,9 @@ def finish_kernel(
             right += w * mean_y
             ab += w * (4.0 * share * own * own_y - 2.0 * mean * mean_y)
             bb += w * (4.0 * share * own_y * own_y - 2.0 * mean_y * mean_y)
-        tl.store(rows + at + i, mean + own, mask=i < n)
+        tl.store(x_rows + i, mean + own, mask=i < n)
         if TWO:
-            tl.store(rows + at + second + i, mean_y + own_y, mask=i < n)
+            tl.store(y_rows + i, mean_y + own_y, mask=i < n)
     s_mean, t_mean = tl.sum(s, 0), tl.sum(t, 0)
     l_mean, m_mean = tl.sum(left, 0), tl.sum(right, 0)
     total_ab, total_aa, total_bb = tl.sum(ab, 0), tl.sum(aa, 0), tl.sum(bb, 0)
@@ -282,18 +284,18 @@ def finish_kernel(
     total_bb += total_of(sums + 2, programs, BLOCK) * pairs + m_mean * m_mean
     _, x_unit = unit_of(x_scales, b, SCALED, HALF)
     _, y_unit = unit_of(y_scales, b, SCALED, HALF)
-    tl.store(products + b, total_ab * x_unit * y_unit)
-    tl.store(products + problems + b, total_aa * x_unit * x_unit)
-    tl.store(products + 2 * problems + b, total_bb * y_unit * y_unit)
+    tl.store(ab_out + b, total_ab * x_unit * y_unit)
+    tl.store(aa_out + b, total_aa * x_unit * x_unit)
+    tl.store(bb_out + b, total_bb * y_unit * y_unit)
     # What one thread wrote another may read.
     tl.debug_barrier()
     for start in range(0, n, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        mean = tl.load(rows + at + i, mask=i < n, other=0.0)
-        tl.store(rows + at + i, (mean + s_mean) * x_unit, mask=i < n)
+        mean = tl.load(x_rows + i, mask=i < n, other=0.0)
+        tl.store(x_rows + i, (mean + s_mean) * x_unit, mask=i < n)
         if TWO:
-            mean = tl.load(rows + at + second + i, mask=i < n, other=0.0)
-            tl.store(rows + at + second + i, (mean + t_mean) * y_unit, mask=i < n)
+            mean = tl.load(y_rows + i, mask=i < n, other=0.0)
+            tl.store(y_rows + i, (mean + t_mean) * y_unit, mask=i < n)
 
 
 @triton.jit

@@ -19,6 +19,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# In this order: what is below HALVES goes by differences.
 FEW = tl.constexpr(0)
 MANY = tl.constexpr(1)
 HALVES = tl.constexpr(2)
@@ -72,11 +73,10 @@ def product(left_hi, left_lo, right_hi, right_lo):
 
 @triton.jit
 def squared_differences(
-    x, rows, columns, row_there, column_there, p, inverse,
+    total, x, rows, columns, row_there, column_there, p, inverse,
     FORM: tl.constexpr, WIDTH: tl.constexpr, SCALED: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Return the squared distances of a tile of pairs, from differences."""
-    total = tl.zeros([rows.shape[0], columns.shape[0]], C)
+    """Add the squared distances of a tile of pairs, from differences, to ``total``."""
     if FORM == FEW:
         for k in tl.static_range(WIDTH):
             left = feature(x, rows, row_there, p, k, inverse, SCALED, C)
@@ -84,7 +84,7 @@ def squared_differences(
             d = left[:, None] - right[None, :]
             total += d * d
     else:
-        for k in range(p):
+        for k in tl.range(0, p, num_stages=1):
             left = feature(x, rows, row_there, p, k, inverse, SCALED, C)
             right = feature(x, columns, column_there, p, k, inverse, SCALED, C)
             d = left[:, None] - right[None, :]
@@ -101,10 +101,11 @@ def squares(
     """Return squared distances, which pairs are near, and the halves of the columns' points."""
     near = pair
     right_hi, right_lo = left_hi, left_lo
-    if FORM == FEW or FORM == MANY:
+    if FORM < HALVES:
         d = squared_differences(
-            x, rows, columns, row_there, column_there, p, inverse, FORM, WIDTH, SCALED, C
-        )
+            tl.zeros([rows.shape[0], columns.shape[0]], C),
+            x, rows, columns, row_there, column_there, p, inverse, FORM, WIDTH, SCALED, C,
+        )  # fmt: skip
     else:
         d = left_norms[:, None] + tl.load(norms + columns, mask=column_there, other=0.0)[None, :]
         border = d * NEAR
@@ -122,9 +123,11 @@ def squares(
                 d -= inner * (2.0 * PER_SQUARED_UNIT)
         near = pair & (d < border)
         if tl.max(near.to(tl.int32)) > 0:
+            # These zeros lie in the registers as the product does; others would be moved there.
             again = squared_differences(
-                x, rows, columns, row_there, column_there, p, inverse, MANY, WIDTH, SCALED, C
-            )
+                d * 0.0,
+                x, rows, columns, row_there, column_there, p, inverse, MANY, WIDTH, SCALED, C,
+            )  # fmt: skip
             d = tl.where(near, again, d)
     return d, near, right_hi, right_lo
 
@@ -151,7 +154,7 @@ def slope(squared, HALF: tl.constexpr):
     if HALF == 1.0:
         slopes = squared * 0.0 + 2.0  # not 0 at 0, where the difference is
     elif HALF == 0.5:
-        slopes = tl.where(zero, 0.0, 1.0 / tl.sqrt(apart))
+        slopes = tl.where(zero, 0.0, tl.rsqrt(apart))
     else:
         steep = tl.exp2(tl.log2(apart) * (HALF - 1.0))
         slopes = tl.where(zero, 0.0, steep * (2.0 * HALF))
@@ -164,7 +167,7 @@ def own_points(
 ):  # fmt: skip
     """Return what a program needs of its rows' points all the time; in other forms nothing."""
     own_hi, own_lo, own_norms = rows, rows, rows
-    if FORM == HALVES or FORM == CHUNKS:
+    if FORM >= HALVES:
         own_norms = tl.load(norms + rows, mask=here, other=0.0)
     if FORM == HALVES:
         own_hi, own_lo = halves(hi, lo, rows, here, p, 0, FORM, WIDTH)
@@ -205,13 +208,13 @@ def add_differences(
             total += tl.where(features[None, :] == k, pull[:, None], 0.0)
     elif FORM == HALVES:
         features = tl.arange(0, total.shape[1])
-        for k in range(p):
+        for k in tl.range(0, p, num_stages=1):
             left = feature(x, rows, row_there, p, k, inverse, SCALED, C)
             right = feature(x, columns, column_there, p, k, inverse, SCALED, C)
             pull = tl.sum(force * (left[:, None] - right[None, :]), 1) * factor
             total += tl.where(features[None, :] == k, pull[:, None], 0.0)
     else:
-        for k in range(p):
+        for k in tl.range(0, p, num_stages=1):
             left = feature(x, rows, row_there, p, k, inverse, SCALED, C)
             right = feature(x, columns, column_there, p, k, inverse, SCALED, C)
             pull = tl.sum(force * (left[:, None] - right[None, :]), 1) * factor
@@ -243,7 +246,7 @@ def add_forces(
     By product it is ``mass x - W x``, and ``mass`` gathers the sums of W. The product would cancel
     for near points, whose forces may be huge: they are taken from differences.
     """
-    if FORM == FEW or FORM == MANY:
+    if FORM < HALVES:
         total = add_differences(
             total, grad, force, started, x, rows, columns, row_there, column_there, p, inverse, 1.0,
             FORM, WIDTH, SCALED, C,
@@ -281,7 +284,7 @@ def store_forces(
 ):  # fmt: skip
     """Write what ``add_forces`` has gathered."""
     own = mass.to(tl.float32)[:, None]
-    if FORM == FEW or FORM == HALVES:
+    if FORM != MANY and FORM != CHUNKS:
         features = tl.arange(0, total.shape[1])
         if FORM == HALVES:
             points = left_hi.to(tl.float32) + left_lo.to(tl.float32)

@@ -16,11 +16,16 @@ import torch
 from torch import Tensor
 
 from dcorr._checks import without_autocast
-from dcorr.pairwise import dense, reference, tiled, univariate
+from dcorr.pairwise import dense, fused, reference, tiled, univariate
 from dcorr.pairwise.backend import PAIRS, Backend, Incoming
 from dcorr.pairwise.sample import wide
 
-BACKENDS: dict[str, Backend] = {"dense": dense, "tiled": tiled, "univariate": univariate}
+BACKENDS: dict[str, Backend] = {
+    "dense": dense,
+    "tiled": tiled,
+    "univariate": univariate,
+    "fused": fused,
+}
 
 # ab, aa, bb: (*batch,); row means of a and of b: (*batch, N); then what the backend keeps. What is
 # not asked for is an empty tensor, so that there are always five before what is kept.
