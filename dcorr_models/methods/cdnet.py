@@ -7,11 +7,14 @@ the paper or from its released code is listed in `docs/methods/cdnet.md`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import RMSprop
 from torch.optim.lr_scheduler import MultiStepLR
@@ -27,6 +30,7 @@ __all__ = ["CDNet", "DisentangleStage", "LabelStage"]
 
 Regulariser = Callable[[Tensor, Tensor], Tensor]
 REGULARISERS: dict[str, Regulariser | None] = {"dcov2": dcov2, "xcov": xcov, "none": None}
+BATCH_STATISTICS = (dcov2, xcov)
 
 
 class CDNet(Method):
@@ -45,7 +49,9 @@ class CDNet(Method):
         latent_dim: size of the residual code z.
         dropout: rate in the dense layers of encoders and discriminator.
         decorrelation: the regulariser between soft target and z: `dcov2` (Eq. 1), `xcov` (Eq. 2),
-            `none`, or any callable or module of (soft target, z) with a scalar result.
+            `none`, or any callable or module of (soft target, z) with a scalar result. With several
+            processes the first two are those of the global batch; a module of `dcorr` is with
+            `group="world"`, anything else sees each process's share.
         decorrelation_weight: λ_dcorr, reached at the end of the ramp.
         decorrelation_ramp: updates over which the weight grows from 0; 0 for none.
         pixel_weight: weight of the pixel error (Eq. 4).
@@ -205,7 +211,9 @@ class CDNet(Method):
             yield "discriminator (features)", lambda: features, (n, *features.shape[1:])
         regulariser = self.step_settings.regulariser
         if regulariser is not None:
-            yield "decorrelation", lambda: regulariser(*codes), ()
+            # Before a run begins there are no other processes yet.
+            alone = _alone(regulariser)
+            yield "decorrelation", lambda: alone(*codes), ()
 
     def soft_target(self, images: Tensor) -> Tensor:
         """(N, num_labels) probabilities ŷ: softmax of the logits, or sigmoid if multilabel."""
@@ -348,6 +356,12 @@ class DisentangleStage(Stage):
         )
         self.model = model
         self.settings = settings
+        self.regulariser = settings.regulariser
+
+    def setup(self, fabric: Fabric) -> None:
+        """Hands the networks to Fabric; several processes regularise their global batch."""
+        super().setup(fabric)
+        self.regulariser = _for_processes(self.settings.regulariser, fabric.world_size)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of each player."""
@@ -491,9 +505,9 @@ class DisentangleStage(Stage):
 
     def _decorrelation(self, y: Tensor, z: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
         settings = self.settings
-        if settings.regulariser is None:
+        if self.regulariser is None:
             return {}, None
-        value = settings.regulariser(y, z)
+        value = self.regulariser(y, z)
         # The release counts updates from 1: the first has weight λ/ramp, not 0.
         weight = linear_ramp(
             self.step_index + 1,
@@ -517,6 +531,24 @@ class DisentangleStage(Stage):
         # The mean over the processes: with a gate on local values the ranks would part.
         costs = self.mean_over_ranks(torch.stack([real_cost.detach(), fake_cost.detach()]))
         return self.settings.gate(*costs.tolist())
+
+
+def _for_processes(regulariser: Regulariser | None, processes: int) -> Regulariser | None:
+    """A built-in regulariser of the global batch: one process's share would change the loss."""
+    if regulariser is None:
+        return None
+    if processes == 1:
+        return _alone(regulariser)
+    return partial(regulariser, group="world") if regulariser in BATCH_STATISTICS else regulariser
+
+
+def _alone(regulariser: Regulariser) -> Regulariser:
+    """The same regulariser of this process alone, where it was made for a group of them."""
+    if not isinstance(regulariser, nn.Module) or getattr(regulariser, "group", None) is None:
+        return regulariser
+    twin = copy.copy(regulariser)
+    vars(twin)["group"] = None
+    return twin
 
 
 def _pair(output: Any) -> tuple[Tensor, Tensor]:
