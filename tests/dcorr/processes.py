@@ -47,7 +47,7 @@ def main() -> None:
         init_method=f"file://{folder / 'meeting'}",
         rank=rank,
         world_size=size,
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(seconds=120),
     )
     temporary = folder / f"rank{rank}.tmp"
     torch.save(work(Seat(rank, size)), temporary)
