@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import checks
 import peers
@@ -80,6 +81,28 @@ def test_many_samples_of_one_dimension_are_judged_by_peers(monkeypatch: pytest.M
     x_grad, y_grad = definition.defined.x_grad, definition.defined.y_grad
     assert right.gradient_error(x_grad, y_grad) < 1e-12
     assert right.gradient_error(x_grad, -y_grad) > 1
+
+
+@pytest.mark.parametrize(
+    ("value", "slope", "said"),
+    [(1.04, 1.0, ""), (1.06, 1.0, "standard errors"), (1.0, 1.001, "finite difference")],
+)
+def test_an_estimate_is_judged_by_its_standard_error(
+    value: float, slope: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = samples(30, 2, 3, dtype="float64")
+    right = ByDefinition(x, y)
+    error = torch.tensor(0.01 * right.value("dcov2"))
+    estimate = SimpleNamespace(value=None, standard_error=error)
+    monkeypatch.setattr("dcorr.sliced_dcov2", lambda *_, **__: estimate, raising=False)
+    monkeypatch.setattr(checks, "sliced", lambda x, y: value * peers.by_cdist(x, y))
+    # With another factor its gradient is not the slope of what is called again.
+    rival = Rival(by_torch(lambda x, y: slope * value * peers.by_cdist(x, y)), "sliced", own=True)
+    if not said:
+        assert check(rival, rival.make(x, y), x, y, right).gradient < 1e-4
+        return
+    with pytest.raises(CheckFailedError, match=said):
+        check(rival, rival.make(x, y), x, y, right)
 
 
 def test_energy_distance() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import cases
@@ -9,10 +10,13 @@ import distance_covariance as runner
 import peers
 import processes
 import pytest
+import torch
 from cases import Case
 from distance_covariance import Limits
 from measure import read_rows
-from peers import RIVALS, Rival, by_torch
+from peers import RIVALS, Rival, Work, by_torch
+
+CPU = torch.device("cpu")
 
 
 def run(out: Path, *arguments: str) -> tuple[int, list[dict[str, str]]]:
@@ -52,14 +56,15 @@ def test_sections_that_are_not_run_keep_their_rows(tmp_path: Path) -> None:
     assert second != first
 
 
+@pytest.mark.parametrize("own", [False, True])
 def test_a_failed_check_is_not_timed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = Rival(by_torch(lambda x, y: peers.by_cdist(x, y) + 1))
+    wrong = Rival(by_torch(lambda x, y: peers.by_cdist(x, y) + 1), own=own)
     monkeypatch.setitem(RIVALS, "cdist", wrong)
     code, rows = run(tmp_path / "rows.csv", "--sections", "targets", "--cases", "wide")
     by_rival = {row["rival"]: row for row in rows}
-    assert code == 1
+    assert code == int(own)  # what others get wrong is told, and the run goes on
     assert by_rival["cdist"]["status"].startswith("check failed: value off by")
     assert by_rival["cdist"]["both_ms"] == ""
     assert by_rival["dcorr"]["status"] == "timed"
@@ -84,6 +89,7 @@ def test_rivals_that_would_pass_a_limit_are_left_out() -> None:
     assert limits.reason(case, "dcor AVL") == "left out: for one dimension only"
     assert limits.reason(case, "broadcast") == "left out: about 15 GB, limit 4 GB"
     assert limits.reason(case, "cdist") == ""
+    assert limits.too_slow(Work(lambda: time.sleep(0.02), None, None, None), CPU) == ""
     limits.learn(case, "cdist", 1.5)
     limits.learn(case, "dcorr sliced", 1.5)
     larger = case._replace(n=4 * case.n)
@@ -91,6 +97,9 @@ def test_rivals_that_would_pass_a_limit_are_left_out() -> None:
     assert limits.reason(larger, "cdist") == "left out: about 24 s a call, limit 20 s"
     assert limits.reason(larger, "dcorr sliced") == ""  # not quadratic: 6 s
     assert limits.reason(larger._replace(name="one dimension"), "cdist") == ""
+    limits.seconds = 0.01
+    late = limits.too_slow(Work(None, None, None, lambda: time.sleep(0.02)), CPU)  # type: ignore
+    assert late.startswith("left out: ")
 
 
 def test_cases_and_targets_fit_together() -> None:
