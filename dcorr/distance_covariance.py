@@ -60,12 +60,13 @@ def dcov2(
         check_finite: raise on NaN or infinity. Off by default, since looking at values makes a GPU
             wait; NaN in then gives NaN out.
         group: ``None`` for the samples of this process alone; a ``ProcessGroup``, or ``"world"``
-            for all processes: the value is then that of all their samples together, the same on
-            each, and x, y and weights hold this process's share, of any size, also 0. Each process
-            has to call this function and ``backward``; the gradient is that of the sum of their
-            losses, which DDP's average turns into that of a single process. Needs ``method``
-            ``"auto"`` or ``"tiled"``. Before initialisation ``torch.distributed.group.WORLD`` is
-            ``None``, this process alone; ``"world"`` then raises.
+            for all processes: x, y and weights are then this process's share, of any size (even
+            0), and the value, the same on each, is that of all of them together. Every process has
+            to call the function, and ``backward``; the gradient is that of the sum of the
+            processes' losses, which DDP's mean turns into that of a single process. The method
+            ``"tiled"`` deals its blocks out to the processes; by any other each of them computes
+            the whole. Not with ``"fused"``, ``"sliced"`` or distances. Beware:
+            ``torch.distributed.group.WORLD`` is ``None`` until there is one; ``"world"`` raises.
 
     Returns:
         Tensor of shape ``batch`` (a scalar for two-dimensional samples), in (unit of x · unit of y)

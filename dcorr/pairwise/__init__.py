@@ -5,7 +5,7 @@ Every statistic of the distance covariance family is a small formula on :class:`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from torch import Tensor
@@ -137,11 +137,8 @@ def pair_moments(
         device=x.device.type,
     )
     variances = variances or y is None
-    if team is None:
-        name = choose(problem, method)
-    else:
-        # By what holds for all processes alike: one of them may lack the kernels.
-        name = choose(problem._replace(device="cpu"), method)
+    # All processes have to choose alike, and one of them may lack the kernels.
+    name = choose(problem, method, but=() if team is None else ("fused",))
     if team is None or name != "tiled":
         outputs = operator.pair_moments(x, y, weights, exponent, name, variances)
     else:
@@ -153,12 +150,17 @@ def pair_moments(
     return PairMoments(ab, aa if variances else None, bb if variances else None, a_rows, b_rows)
 
 
-def choose(problem: Problem, method: str) -> str:
-    """Return the backend for a problem; a named one runs it or says why it cannot."""
+def choose(problem: Problem, method: str, *, but: Collection[str] = ()) -> str:
+    """Return the backend for a problem; a named one runs it or says why it cannot.
+
+    Those in ``but`` are none that ``auto`` chooses.
+    """
     _checks.check_choice("method", method, ("auto", *TABLE))
     if method == "auto":
         return next(
-            name for name, (why, take) in TABLE.items() if not why(problem) and take(problem)
+            name
+            for name, (why, take) in TABLE.items()
+            if name not in but and not why(problem) and take(problem)
         )
     reason = TABLE[method][0](problem)
     if reason:
