@@ -6,11 +6,12 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 # Two worker processes and one thread each: on two cores anything else is slower.
 PYTEST  = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test test-slow lint docs bench bench-pytest clean
+.PHONY: help demo test test-slow test-fused lint docs bench bench-pytest clean
 
 help:
 	@echo "make demo       train CDNet on the bundled digits, evaluate it, write runs/demo/report.html"
 	@echo "make test       run the tests (make test-slow: the long ones)"
+	@echo "make test-fused run the CUDA kernels in Triton's interpreter (installs Triton, 190 MB)"
 	@echo "make lint       format check, lint and types"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make bench      run the benchmarks and write their tables into docs/benchmarks.md (half an hour;"
@@ -48,6 +49,14 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(PYTEST) -m "slow"
+
+$(VENV)/.triton: $(VENV)/.test
+	$(INSTALL) -e '.[triton]'
+	@touch $@
+
+# A process of its own: Triton decides on import whether kernels are compiled or interpreted.
+test-fused: $(VENV)/.triton
+	TRITON_INTERPRET=1 $(PYTEST) tests/dcorr/test_fused.py
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -36,12 +36,14 @@ def scales_kernel(
     Dividing by it is exact, and squares neither overflow nor vanish.
     """
     b = tl.program_id(0)
-    size = tl.zeros([BLOCK], tl.float64 if WIDE else tl.float32)
+    C = tl.float64 if WIDE else tl.float32
+    size = tl.zeros([BLOCK], C)
     for first in range(0, p, BLOCK):
         features = first + tl.arange(0, BLOCK)
         place = b.to(tl.int64) * p + features
-        top = tl.load(high + place, mask=features < p, other=0.0)
-        size = tl.maximum(size, top - tl.load(low + place, mask=features < p, other=0.0))
+        top = tl.load(high + place, mask=features < p, other=0.0).to(C)
+        bottom = tl.load(low + place, mask=features < p, other=0.0).to(C)
+        size = tl.maximum(size, top - bottom)
     # The bits of the exponent. Scale and inverse must both be normal numbers; a constant sample
     # has no size, and any unit will do in which it fits.
     if WIDE:
