@@ -36,7 +36,8 @@ def forward(
     else:
         *orders, ranks = order_sums.joint_order(*keys)
     lines = [Line(x, order, weights) for x, order in zip(samples, orders, strict=True)]
-    rows = [line.row_means() for line in lines]
+    parts = [line.row_means() for line in lines]
+    rows = [below + above for below, above in parts]
     products = {}
     kept = [torch.stack(orders, -2)]
     if ranks is not None:
@@ -44,8 +45,8 @@ def forward(
         products[0, 1] = _covariance(lines, rows, mixed[0])
         kept.append(torch.stack(mixed, -2))
     if variances:
-        products |= {(k, k): _variance(line, rows[k]) for k, line in enumerate(lines)}
-    in_place = [line.put_back(r * line.scale) for line, r in zip(lines, rows, strict=True)]
+        products |= {(k, k): _variance(line, *parts[k]) for k, line in enumerate(lines)}
+    in_place = [line.put_back(r) for line, r in zip(lines, rows, strict=True)]
     return Moments(products, in_place, kept)
 
 
@@ -60,14 +61,13 @@ def backward(
     """Return the gradients of the samples and of the weights."""
     orders = kept[0].unbind(-2)
     lines = [Line(x, order, weights) for x, order in zip(samples, orders, strict=True)]
-    rows = [r / line.scale for r, line in zip(incoming.row_means, lines, strict=True)]
     grads: list[Tensor | None] = [None] * len(wanted)
     for k in range(len(lines)):
         if wanted[k]:
             mixed = kept[1][:, k] if len(kept) > 1 else None
-            grads[k] = _gradient_of_points(k, lines, mixed, incoming, rows)
+            grads[k] = _gradient_of_points(k, lines, mixed, incoming)
     if weights is not None and wanted[-1]:
-        grads[-1] = _gradient_of_weights(lines, incoming, rows)
+        grads[-1] = _gradient_of_weights(lines, incoming)
     return grads
 
 
@@ -86,18 +86,22 @@ def _covariance(lines: list[Line], rows: list[Tensor], mixed: Tensor) -> Tensor:
     second = b.put_back(rows[1] - means[1])
     excess = 2 * (first * second).mean(-1, keepdim=True) + means[0] * means[1]
     value = 2 * a.mean(a.points * mixed) - excess
-    return (value * a.scale * b.scale).squeeze(-1)
+    return value.squeeze(-1)
 
 
-def _variance(line: Line, rows: Tensor) -> Tensor:
-    """Return the mean square of centred distances."""
-    mean = line.mean(rows)
-    value = 2 * line.mean(line.points.square()) - 2 * line.mean((rows - mean).square())
-    return ((value - mean.square()) * line.scale.square()).squeeze(-1)
+def _variance(line: Line, below: Tensor, above: Tensor) -> Tensor:
+    r"""Return the mean square of centred distances, from the two parts of their row means.
+
+    With the parts :math:`q_i, p_i \ge 0` the row means are q + p and the centred points q - p. So
+    the mean of :math:`a_{ij}^2` is twice that of :math:`(q_i - p_i)^2`, and all that is left of
+    them less the squares of the row means is :math:`m^2 - 8 \sum_i w_i p_i q_i`.
+    """
+    value = line.mean(below + above).square() - 8 * line.mean(below * above)
+    return value.squeeze(-1)
 
 
 def _gradient_of_points(
-    k: int, lines: list[Line], mixed: Tensor | None, incoming: Incoming, rows: list[Tensor]
+    k: int, lines: list[Line], mixed: Tensor | None, incoming: Incoming
 ) -> Tensor:
     r"""Return the gradient of a sample, ``(B, N, 1)``.
 
@@ -105,14 +109,14 @@ def _gradient_of_points(
     :math:`w_i (2 g_{ab} T_i + 4 g_{aa} x_i) + v_i \sum_j s_{ij} w_j + w_i \sum_j s_{ij} v_j`
     with :math:`v = u - w (h - c / 2)`, for weights of sum 1.
     """
-    line = lines[k]
+    line, rows = lines[k], incoming.row_means
     force, centre = (torch.zeros_like(line.points) for _ in range(2))
+    own = line.points - line.mean(line.points)
     for pair, g in incoming.products.items():
         if k in pair:
             other = pair[0] + pair[1] - k
-            factor = (4 if other == k else 2) * g.unsqueeze(-1) * lines[other].scale
-            own = line.points if mixed is None or other == k else mixed
-            force += factor * own
+            factor = (4 if other == k else 2) * g.unsqueeze(-1)
+            force += factor * (own if mixed is None or other == k else mixed)
             centre += factor * rows[other]
     centre = line.take(centre)
     n = centre.shape[-1]
@@ -125,12 +129,13 @@ def _gradient_of_points(
     return line.put_back(grad.masked_fill(line.constant, 0.0)).unsqueeze(-1)
 
 
-def _gradient_of_weights(lines: list[Line], incoming: Incoming, rows: list[Tensor]) -> Tensor:
+def _gradient_of_weights(lines: list[Line], incoming: Incoming) -> Tensor:
     r"""Return the gradient with respect to weights of sum 1, up to a constant along them.
 
     It is made of :math:`2 g_{ab} \sum_j w_j A_{ij} B_{ij} + \sum_j a_{ij} u_j`, the first sum
     multiplied out.
     """
+    rows = incoming.row_means
     grad = torch.zeros_like(rows[0])
     means = [line.mean(line.take(r)) for line, r in zip(lines, rows, strict=True)]
     for (k, m), g in incoming.products.items():
@@ -139,10 +144,10 @@ def _gradient_of_weights(lines: list[Line], incoming: Incoming, rows: list[Tenso
         total -= rows[k] * rows[m] - means[k] * rows[m] - means[m] * rows[k]
         for line, r in ((a, rows[m]), (b, rows[k])):
             total -= line.put_back(line.distances(line.weigh(line.take(r)))) / r.shape[-1]
-        grad += 2 * g.unsqueeze(-1) * (a.scale * b.scale) * total
+        grad += 2 * g.unsqueeze(-1) * total
     for line, u in zip(lines, incoming.rows, strict=True):
         if u is not None:
-            grad += line.scale * line.put_back(line.distances(line.take(u)))
+            grad += line.put_back(line.distances(line.take(u)))
     return grad
 
 

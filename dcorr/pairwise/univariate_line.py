@@ -8,12 +8,9 @@ from torch import Tensor
 from dcorr.pairwise import univariate_sums as order_sums
 from dcorr.pairwise.sample import wide
 
-# Where float64 keeps its exponent.
-EXPONENT_BITS = 0x7FF0000000000000
-
 
 class Line:
-    """The points of a sample along their order: ``(B, N)``, centred, in units of ``scale``.
+    """The points of a sample along their order: ``(B, N)``, counted from the middle one.
 
     Numbers given to its methods, and what they return, are in this order too. Weights have mean 1:
     running sums of 1 have no rounding, those of 1/n drift away.
@@ -33,13 +30,8 @@ class Line:
             weights = weights.to(points.dtype).gather(-1, order)
             self.weights = weights * (n / weights.sum(-1, keepdim=True))
         self.weighted = weights is not None
-        # From a point first: it takes a constant to 0 exactly, and no offset costs digits.
-        points = points - points[:, n // 2].unsqueeze(-1)
-        self.scale = points.new_ones(len(points), 1)
-        if x.dtype == torch.float64:  # the squares of narrower numbers have room as they are
-            self.scale = _power_of_two(points)
-            points = points / self.scale
-        self.points = points - self.mean(points)
+        # From a point in the middle: no offset costs digits, constants and most ties are exactly 0.
+        self.points = points - points[:, n // 2].unsqueeze(-1)
         self.constant = (keys[:, :1] == keys[:, -1:]) & self.points[:, :1].isfinite()
 
     def put_back(self, values: Tensor) -> Tensor:
@@ -64,9 +56,15 @@ class Line:
         start, end = self._around(running)
         return start + end - running[:, -1:]
 
-    def row_means(self) -> Tensor:
-        """Return the weighted mean distances of all points from each."""
-        return self.distances(self.weights) / self.weights.shape[-1]
+    def row_means(self) -> tuple[Tensor, Tensor]:
+        """Return the mean distances of all points from each, in two parts: those below, above."""
+        weights, moments = _running(self.weights), _running(self.weigh(self.points))
+        below = self.points * weights[:, :-1] - moments[:, :-1]
+        above = (
+            moments[:, -1:] - moments[:, :-1] - self.points * (weights[:, -1:] - weights[:, :-1])
+        )
+        n = self.points.shape[-1]
+        return below / n, above / n
 
     def distances(self, f: Tensor) -> Tensor:
         r"""Return :math:`\sum_j |x_i - x_j| f_j`."""
@@ -164,11 +162,3 @@ def _ends(keys: Tensor) -> tuple[Tensor, Tensor] | None:
     start = torch.cat([first, places.masked_fill(tied, 0)], -1)
     end = torch.cat([places.masked_fill(tied, n), last], -1)
     return start.cummax(-1).values, end.flip(-1).cummin(-1).values.flip(-1)
-
-
-def _power_of_two(points: Tensor) -> Tensor:
-    """Return the power of two below the largest of each row, ``(B, 1)``."""
-    size = points.abs().amax(-1, keepdim=True)
-    # A constant sample has no size, and any unit will do.
-    size = size.masked_fill(size < torch.finfo(size.dtype).tiny, 1.0)
-    return size.view(torch.int64).bitwise_and(EXPONENT_BITS).view(size.dtype)

@@ -176,11 +176,11 @@ class _Passes:
         ones = torch.ones(parts, dtype=torch.int64, device=part.device)
         ones <<= torch.arange(0, parts * width, width, device=part.device)
         one = ones.index_select(0, part)
-        counts = one.view(blocks, -1).cumsum(-1).view(-1).sub_(one)
+        counts = one.view(blocks, parts * self.block).cumsum(-1).view(-1).sub_(one)
         part = part.long()
         target = (counts >> part * width).bitwise_and_((1 << width) - 1)
         target += part.mul_(total // parts)
-        target.view(blocks, -1).add_(self._starts(blocks, self.block))
+        target.view(blocks, parts * self.block).add_(self._starts(blocks, self.block))
         every = torch.arange(total, device=part.device)
         source = torch.empty_like(target).scatter_(0, target, every)
         moved = [
@@ -202,14 +202,14 @@ class _Passes:
             for low in range(high):
                 count = (packed >> low * width).bitwise_and_((1 << width) - 1)
                 self.counts.view(parts, -1)[high] += count
-                row = count.view(blocks, -1).add_(starts).view(-1)
+                row = count.view(blocks, self.block).add_(starts).view(-1)
                 for total, table in zip(self.sums, tables, strict=True):
                     total.view(parts, -1)[high] += table[low].index_select(0, row)
 
     def _running(self, column: Tensor, parts: int, blocks: int) -> Tensor:
         """Return the sums over the first 0, 1, ... points of each block, without the last part."""
         table = column.new_zeros(parts - 1, blocks, self.block + 1)
-        torch.cumsum(column.view(parts, blocks, -1)[:-1], -1, out=table[..., 1:])
+        torch.cumsum(column.view(parts, blocks, self.block)[:-1], -1, out=table[..., 1:])
         return table.view(parts - 1, -1)
 
     def _starts(self, blocks: int, size: int) -> Tensor:

@@ -33,11 +33,13 @@ from dcorr import (
     pdcov2,
 )
 from tests.dcorr import oracle
+from tests.dcorr.methods import features
 from tests.dcorr.oracle import draw
 from tests.dcorr.tolerances import tolerance
 
 F64 = torch.float64
 SIZES = [(2, 1, 1), (3, 2, 1), (4, 7, 9), (5, 1, 4), (25, 3, 2), (26, 40, 3), (63, 2, 3)]
+SIZES += [(n, 1, 1) for n in (3, 4, 17, 26, 63)]
 EXPONENTS = [0.3, 1.0, 1.7, 2.0]
 PAIRS: list[Callable[..., Tensor]] = [dcov2, dcov, dcor2, dcor]
 
@@ -93,7 +95,7 @@ def test_unbiased_matches_loops(n: int, p: int, q: int, exponent: float, method:
 @pytest.mark.parametrize("n", [5, 12, 26])
 @pytest.mark.parametrize("exponent", [0.7, 1.0])
 def test_partial_matches_projected_matrices(n: int, exponent: float, method: str) -> None:
-    x, y = pair(n, 2, 3)
+    x, y = pair(n, *features(method, 2, 3))
     z = draw(n, 1, seed=5) + x[:, :1]
     options: dict[str, Any] = {"exponent": exponent}
     close = tolerance(F64, "value")
@@ -110,7 +112,7 @@ def test_partial_matches_projected_matrices(n: int, exponent: float, method: str
 def test_matches_scipy_distances(
     n: int, exponent: float, unbiased: bool, dtype: torch.dtype, method: str
 ) -> None:
-    x, y = pair(n, 5, 3, dtype=dtype)
+    x, y = pair(n, *features(method, 5, 3), dtype=dtype)
     options: dict[str, Any] = {"exponent": exponent, "unbiased": unbiased}
     expected = number(oracle.matrices_dcov2(x, y, **options)).to(dtype)
     assert_close(dcov2(x, y, method=method, **options), expected, **tolerance(dtype, "value"))
@@ -122,7 +124,7 @@ def test_matches_scipy_distances(
 @pytest.mark.parametrize("n", [5, 30])
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.5])
 def test_matches_the_package_dcor(n: int, exponent: float, method: str) -> None:
-    x, y = pair(n, 3, 2)
+    x, y = pair(n, *features(method, 3, 2))
     for name in (
         "distance_covariance",
         "distance_covariance_sqr",
@@ -153,7 +155,7 @@ def test_partial_matches_the_package_dcor(n: int) -> None:
 
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_matches_the_package_hyppo(unbiased: bool, method: str) -> None:
-    x, y = pair(30, 3, 2)
+    x, y = pair(30, *features(method, 3, 2))
     theirs = Dcorr(bias=not unbiased).statistic(x.numpy(), y.numpy())
     # The biased one is R there, the other one on the scale of R².
     ours = dcor2(x, y, unbiased=True, method=method) if unbiased else dcor(x, y, method=method)
@@ -169,8 +171,9 @@ def test_matches_the_package_hyppo(unbiased: bool, method: str) -> None:
 def test_constant_sample_gives_zero_and_a_zero_gradient(
     function: Callable[..., Tensor], dtype: torch.dtype, shape: tuple[int, int], method: str
 ) -> None:
-    x = torch.full(shape, 3.7, dtype=dtype, requires_grad=True)
-    y = draw(*shape, seed=1, dtype=dtype).requires_grad_()
+    n, (p,) = shape[0], features(method, shape[1])
+    x = torch.full((n, p), 3.7, dtype=dtype, requires_grad=True)
+    y = draw(n, p, seed=1, dtype=dtype).requires_grad_()
     for first, second in ((x, y), (y, x), (x, x)):
         value = function(first, second, method=method)
         value.backward()
@@ -181,8 +184,9 @@ def test_constant_sample_gives_zero_and_a_zero_gradient(
 
 @pytest.mark.parametrize("function", [dcov2, dcor2])
 def test_constant_sample_unbiased(function: Callable[..., Tensor], method: str) -> None:
-    x = torch.full((9, 3), 3.7, requires_grad=True)
-    y = draw(9, 2, dtype=torch.float32).requires_grad_()
+    p, q = features(method, 3, 2)
+    x = torch.full((9, p), 3.7, requires_grad=True)
+    y = draw(9, q, dtype=torch.float32).requires_grad_()
     value = function(x, y, unbiased=True, method=method)
     value.backward()
     assert value.item() == 0.0
@@ -195,10 +199,11 @@ def test_constant_sample_unbiased(function: Callable[..., Tensor], method: str) 
 def test_all_points_but_one_alike_have_no_unbiased_variance(
     n: int, dtype: torch.dtype, method: str
 ) -> None:
-    x = torch.zeros(n, 5, dtype=dtype)
-    x[3] = draw(5, seed=1, dtype=dtype)
+    p, q = features(method, 5, 2)
+    x = torch.zeros(n, p, dtype=dtype)
+    x[3] = draw(p, seed=1, dtype=dtype)
     x.requires_grad_()
-    y = draw(n, 2, seed=2, dtype=dtype).requires_grad_()
+    y = draw(n, q, seed=2, dtype=dtype).requires_grad_()
     assert dvar2(x, method=method).item() > 0
     assert dvar2(x, unbiased=True, method=method).item() == 0
     value = dcor2(x, y, unbiased=True, method=method)
@@ -209,8 +214,8 @@ def test_all_points_but_one_alike_have_no_unbiased_variance(
 
 @pytest.mark.parametrize("n", [20, 80])
 def test_partial_of_what_z_takes_away(n: int, method: str) -> None:
-    x, y = (t.requires_grad_() for t in pair(n, 3, 3, dtype=torch.float32))
-    constant = torch.ones(n, 2)
+    x, y = (t.requires_grad_() for t in pair(n, *features(method, 3, 3), dtype=torch.float32))
+    constant = torch.ones(n, *features(method, 2))
     plain = dcov2(x, y, unbiased=True, method=method)
     assert_close(pdcov2(x, y, constant, method=method), plain)
     for z in (x, -2 * x + 3, x.flip(-1)):
@@ -224,11 +229,12 @@ def test_partial_of_what_z_takes_away(n: int, method: str) -> None:
 @pytest.mark.parametrize("function", [*PAIRS, dvar2, pdcov2, pdcor])
 def test_nan_and_infinity_in_give_nan_out(function: Callable[..., Tensor], method: str) -> None:
     samples = 2 if function in PAIRS else 1 if function is dvar2 else 3
+    (q,) = features(method, 2)
     for bad in (float("nan"), float("inf")):
-        for p in (1, 3):
+        for p in features(method, 1, 3):
             x = draw(2, 9, p)
             x[0, 4, 0] = bad
-            value = function(x, *(draw(9, 2, seed=k) for k in range(1, samples)), method=method)
+            value = function(x, *(draw(9, q, seed=k) for k in range(1, samples)), method=method)
             assert value[0].isnan()
             assert value[1].isfinite()
 
@@ -236,7 +242,7 @@ def test_nan_and_infinity_in_give_nan_out(function: Callable[..., Tensor], metho
 @pytest.mark.parametrize("dtype", [F64, torch.float32])
 def test_correlation_never_exceeds_one(dtype: torch.dtype, method: str) -> None:
     for seed in range(20):
-        x = draw(40, 3, seed=seed, dtype=dtype) + 1e8
+        x = draw(40, *features(method, 3), seed=seed, dtype=dtype) + 1e8
         for y in (x, 3 * x, -x):
             assert dcor(x, y, method=method).item() <= 1.0
             assert abs(dcor2(x, y, unbiased=True, method=method).item()) <= 1.0
@@ -259,7 +265,8 @@ def test_vector_is_one_column(method: str) -> None:
 def test_batches_are_many_problems(
     function: Callable[..., Tensor], weighted: bool, method: str
 ) -> None:
-    x, y = draw(2, 3, 9, 4), draw(2, 3, 9, 2, seed=1)
+    p, q = features(method, 4, 2)
+    x, y = draw(2, 3, 9, p), draw(2, 3, 9, q, seed=1)
     x[0, 1] = 5.0  # a constant problem amid the others
     weights = draw(2, 3, 9, seed=2).square() if weighted else None
     together = function(x, y, weights=weights, method=method)
@@ -272,7 +279,8 @@ def test_batches_are_many_problems(
 
 
 def test_batch_dimensions_broadcast(method: str) -> None:
-    x, y, w = draw(3, 1, 9, 4), draw(2, 9, 1, seed=1), draw(5, 1, 1, 9, seed=2).square()
+    (p,) = features(method, 4)
+    x, y, w = draw(3, 1, 9, p), draw(2, 9, 1, seed=1), draw(5, 1, 1, 9, seed=2).square()
     full = [t.expand(5, 3, 2, *t.shape[-k:]).contiguous() for t, k in ((x, 2), (y, 2), (w, 1))]
     value = dcov2(x, y, weights=w, method=method)
     assert value.shape == (5, 3, 2)
@@ -282,13 +290,14 @@ def test_batch_dimensions_broadcast(method: str) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 9, 2), (3, 0, 9, 2)])
 def test_empty_batch(shape: tuple[int, ...], method: str) -> None:
-    x = torch.zeros(shape, requires_grad=True)
+    p, q = features(method, shape[-1], 3)
+    x = torch.zeros((*shape[:-1], p), requires_grad=True)
     for function in PAIRS:
-        value = function(x, torch.zeros(9, 3), method=method)
+        value = function(x, torch.zeros(9, q), method=method)
         assert value.shape == shape[:-2]
         value.sum().backward()
     assert x.grad is not None
-    assert x.grad.shape == shape
+    assert x.grad.shape == x.shape
 
 
 @pytest.mark.parametrize("function", [*PAIRS, dvar2, pdcov2, pdcor])
@@ -298,7 +307,8 @@ def test_narrow_dtypes_round_once(
     function: Callable[..., Tensor], dtype: torch.dtype, n: int, method: str
 ) -> None:
     count = 2 if function in PAIRS else 1 if function is dvar2 else 3
-    narrow = [draw(n, 3, seed=k, dtype=dtype).requires_grad_() for k in range(count)]
+    (p,) = features(method, 3)
+    narrow = [draw(n, p, seed=k, dtype=dtype).requires_grad_() for k in range(count)]
     exact = [t.detach().double().requires_grad_() for t in narrow]
     value, expected = function(*narrow, method=method), function(*exact, method=method)
     assert value.dtype == dtype
@@ -314,7 +324,8 @@ def test_narrow_dtypes_round_once(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_autocast_computes_and_returns_float32(dtype: torch.dtype, method: str) -> None:
-    x, y = draw(80, 10, dtype=torch.float32).requires_grad_(), draw(80, 6, seed=1, dtype=dtype)
+    p, q = features(method, 10, 6)
+    x, y = draw(80, p, dtype=torch.float32).requires_grad_(), draw(80, q, seed=1, dtype=dtype)
     loss = DCov2Loss(method=method)
     with torch.autocast("cpu", dtype=dtype):
         value = loss(x, y)
@@ -333,7 +344,7 @@ def test_autocast_computes_and_returns_float32(dtype: torch.dtype, method: str) 
 
 @pytest.mark.parametrize("wanted", [(True, False), (False, True), (True, True), (False, False)])
 def test_gradients_go_where_they_are_wanted(wanted: tuple[bool, bool], method: str) -> None:
-    full = [t.requires_grad_() for t in pair(9, 3, 2)]
+    full = [t.requires_grad_() for t in pair(9, *features(method, 3, 2))]
     expected = torch.autograd.grad(dcor2(*full, method=method), full)
     samples = [t.detach().requires_grad_(w) for t, w in zip(full, wanted, strict=True)]
     value = dcor2(*samples, method=method)
@@ -348,10 +359,11 @@ def test_gradients_go_where_they_are_wanted(wanted: tuple[bool, bool], method: s
 
 
 def test_strided_and_expanded_samples(method: str) -> None:
-    x, y = pair(12, 3, 2)
+    p, q = features(method, 3, 2)
+    x, y = pair(12, p, q)
     expected = dcov2(x, y, method=method)
-    strided = torch.empty(3, 24, dtype=F64)[:, ::2].T.copy_(x).requires_grad_()
-    assert not strided.is_contiguous()
+    strided = torch.empty(p, 24, dtype=F64)[:, ::2].T.copy_(x).requires_grad_()
+    assert strided.stride(0) == 2
     value = dcov2(strided, y, method=method)
     assert_close(value, expected, rtol=0, atol=0)
     value.backward()
@@ -359,14 +371,14 @@ def test_strided_and_expanded_samples(method: str) -> None:
     dcov2(plain, y, method=method).backward()
     assert_close(strided.grad, plain.grad, rtol=0, atol=0)
     one = x[:1].clone().requires_grad_()
-    value = dcov2(one.expand(12, 3), y, method=method)
+    value = dcov2(one.expand(12, p), y, method=method)
     value.backward()
     assert value.item() == 0
     assert torch.count_nonzero(one.grad) == 0
 
 
 def test_arguments_are_left_alone(method: str) -> None:
-    x, y = pair(90, 3, 2)
+    x, y = pair(90, *features(method, 3, 2))
     weights = draw(90, seed=2).square()
     before = [t.clone() for t in (x, y, weights)]
     for t in (x, y, weights):
@@ -430,7 +442,8 @@ def test_module_mirrors_function(
     exponent: float,
     method: str,
 ) -> None:
-    x, y = draw(2, 9, 3), draw(2, 9, 2, seed=1)
+    p, q = features(method, 3, 2)
+    x, y = draw(2, 9, p), draw(2, 9, q, seed=1)
     options: dict[str, Any] = {"unbiased": unbiased, "exponent": exponent, "method": method}
     values = function(x, y, **options)
     assert_close(module(**options)(x, y), values.mean())
@@ -482,7 +495,8 @@ def test_other_modules_mirror_their_functions(
     exponent: float,
     method: str,
 ) -> None:
-    samples = [draw(2, 9, 3, seed=seed) for seed in range(inputs)]
+    (p,) = features(method, 3)
+    samples = [draw(2, 9, p, seed=seed) for seed in range(inputs)]
     options: dict[str, Any] = {"exponent": exponent, "method": method}
     values = function(*samples, **options)
     assert_close(module(**options)(*samples), values.mean())

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from dcorr import dcor, dcor2, dcov, dcov2, dvar2, pdcor, pdcov2
 from dcorr.pairwise import reference
+from tests.dcorr.methods import exponents, features
 from tests.dcorr.oracle import draw
 from tests.dcorr.tolerances import tolerance
 
@@ -40,12 +41,15 @@ CASES: dict[str, tuple[Function, int]] = {
 WEIGHTED = ["dcov2", "dcov2 exponent 0.5", "dcov", "dvar2", "dcor2", "dcor"]
 
 
-def samples(count: int, n: int, coincident: bool) -> tuple[list[Tensor], Function]:
+def samples(
+    count: int, n: int, coincident: bool, method: str = "auto"
+) -> tuple[list[Tensor], Function]:
     """Free points, and how samples are made of them: each as it is, or some of them twice.
 
     A distance has no derivative where it is 0, so coincident points can only be moved together.
     """
-    free = [draw(n, 2 + (k == 1), seed=10 + k).requires_grad_() for k in range(count)]
+    counts = features(method, 2, 3, 2)[:count]
+    free = [draw(n, p, seed=10 + k).requires_grad_() for k, p in enumerate(counts)]
     place = torch.arange(n)
     if coincident:
         place[n // 2 :] = torch.arange(n - n // 2) % 3
@@ -57,7 +61,7 @@ def samples(count: int, n: int, coincident: bool) -> tuple[list[Tensor], Functio
 @pytest.mark.parametrize("case", CASES)
 def test_first_and_second_derivatives(case: str, n: int, coincident: bool, method: str) -> None:
     function, count = CASES[case]
-    free, make = samples(count, n, coincident)
+    free, make = samples(count, n, coincident, method)
 
     def statistic(*points: Tensor) -> Tensor:
         return function(*(make(k, t) for k, t in enumerate(points)), method=method)
@@ -72,7 +76,7 @@ def test_first_and_second_derivatives(case: str, n: int, coincident: bool, metho
 @pytest.mark.parametrize("case", WEIGHTED)
 def test_derivatives_with_weights(case: str, n: int, coincident: bool, method: str) -> None:
     function, count = CASES[case]
-    free, make = samples(count, n, coincident)
+    free, make = samples(count, n, coincident, method)
     weights = (draw(n, seed=3).square() + 0.1).requires_grad_()
 
     def statistic(w: Tensor, *points: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ def test_derivatives_with_respect_to_given_distances(case: str) -> None:
 @pytest.mark.parametrize("case", [name for name in CASES if CASES[name][1] == 2])
 def test_derivatives_of_one_argument_alone(case: str, argument: int, method: str) -> None:
     function, count = CASES[case]
-    free, _ = samples(count, 5, False)
+    free, _ = samples(count, 5, False, method)
     free[1 - argument].requires_grad_(False)
     statistic = partial(function, method=method)
     assert gradcheck(statistic, free)
@@ -107,9 +111,10 @@ def test_derivatives_of_one_argument_alone(case: str, argument: int, method: str
 @pytest.mark.parametrize("exponent", [0.3, 1.0, 1.6])
 def test_pairs_of_coincident_points_contribute_nothing(exponent: float, method: str) -> None:
     """A central difference over the tip of a distance is 0 too, so even this can be compared."""
-    x = draw(6, 2)
+    p, q = features(method, 2, 3)
+    x = draw(6, p)
     x[4] = x[1]
-    y = draw(6, 3, seed=1)
+    y = draw(6, q, seed=1)
     y[4] = y[2]
     x.requires_grad_()
     y.requires_grad_()
@@ -124,8 +129,9 @@ def test_no_nan_in_derivatives_of_coincident_points(
     function: Function, dtype: torch.dtype, n: int, method: str
 ) -> None:
     count = {dvar2: 1, pdcov2: 3, pdcor: 3}.get(function, 2)
-    for exponent in (0.1, 1.0, 1.9, 2.0):
-        points = [draw(n, 3, seed=k, dtype=dtype) for k in range(count)]
+    (p,) = features(method, 3)
+    for exponent in exponents(method, 0.1, 1.0, 1.9, 2.0):
+        points = [draw(n, p, seed=k, dtype=dtype) for k in range(count)]
         for t in points:
             t[n // 2 :] = t[: n - n // 2]
             t.requires_grad_()
@@ -137,6 +143,7 @@ def test_no_nan_in_derivatives_of_coincident_points(
         assert all(g.isfinite().all() for g in torch.autograd.grad(penalty, points))
 
 
+@pytest.mark.many_features
 @pytest.mark.parametrize("dtype", [F64, torch.float32])
 def test_saturated_softmax_rows(dtype: torch.dtype, method: str) -> None:
     """The labels that a classifier is sure of are one-hot, and coincide by the dozen."""
@@ -156,7 +163,8 @@ def test_saturated_softmax_rows(dtype: torch.dtype, method: str) -> None:
 
 
 def test_third_derivatives(method: str) -> None:
-    x, y = draw(5, 2), draw(5, 2, seed=1)
+    (p,) = features(method, 2)
+    x, y = draw(5, p), draw(5, p, seed=1)
 
     def twice(statistic: Function, t: Tensor) -> Tensor:
         (first,) = torch.autograd.grad(statistic(t), t, create_graph=True)

@@ -17,6 +17,7 @@ from torch.testing import assert_close
 
 from dcorr import dcor2, dcov2, dvar2
 from tests.dcorr import oracle
+from tests.dcorr.methods import METHODS, features
 from tests.dcorr.oracle import draw
 from tests.dcorr.tolerances import tolerance
 
@@ -32,6 +33,10 @@ def pair(n: int, p: int, q: int, dependent: bool, offset: float) -> tuple[Tensor
         y = 0.3 * y + 0.3 * p**0.5 * x.mean(1, keepdim=True)
         y[:, 0] += x[:, 0]
     return (x + offset).to(F32), (y + offset).to(F32)
+
+
+def methods(p: int, q: int) -> list[str]:
+    return [name for name in METHODS if features(name, p, q) == [p, q]]
 
 
 def check(n: int, p: int, q: int, dependent: bool, offset: float, methods: list[str]) -> None:
@@ -62,19 +67,19 @@ def check(n: int, p: int, q: int, dependent: bool, offset: float, methods: list[
 @pytest.mark.parametrize(("p", "q"), DIMS)
 @pytest.mark.parametrize("n", [4, 5, 16, 65, 128, 513, *SLOW_COUNTS])
 def test_table(n: int, p: int, q: int, dependent: bool, offset: float) -> None:
-    check(n, p, q, dependent, offset, ["dense", "tiled"])
+    check(n, p, q, dependent, offset, methods(p, q))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dependent", [False, True])
 @pytest.mark.parametrize(("p", "q"), DIMS[:4])
 def test_table_for_many_samples(p: int, q: int, dependent: bool) -> None:
-    check(8192, p, q, dependent, 1e4, ["dense", "tiled"])
+    check(8192, p, q, dependent, 1e4, methods(p, q))
 
 
 def test_many_samples_in_one_dimension() -> None:
     """A part of the long table that is quick."""
-    check(2500, 1, 1, False, 1e4, ["tiled"])
+    check(2500, 1, 1, False, 1e4, ["tiled", "univariate"])
 
 
 # -- traps that published libraries have fallen into ----------------------------------------------
@@ -83,7 +88,8 @@ def test_many_samples_in_one_dimension() -> None:
 @pytest.mark.parametrize("n", [20, 25, 26, 100])
 def test_offset_of_a_thousand(n: int, method: str) -> None:
     """|x|² + |y|² - 2 x·y without centring is off by 1.0 here."""
-    x, y = draw(n, 3, dtype=F32) + 1000, draw(n, 2, seed=1, dtype=F32) - 1000
+    p, q = features(method, 3, 2)
+    x, y = draw(n, p, dtype=F32) + 1000, draw(n, q, seed=1, dtype=F32) - 1000
     expected = oracle.matrices_dcov2(x, y)
     assert dcov2(x, y, method=method).item() == pytest.approx(expected, rel=1e-5)
 
@@ -101,7 +107,8 @@ def test_offset_of_a_hundred_million(p: int, method: str) -> None:
 def test_one_pass_sums_cancel(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The unbiased statistic of independent data at n = 2048: one-pass float32 sums are 2% off."""
     monkeypatch.setattr("dcorr.pairwise.tiled.ROWS", 512)
-    x, y = draw(2048, 10, dtype=F32), draw(2048, 10, seed=1, dtype=F32)
+    p, q = features(method, 10, 10)
+    x, y = draw(2048, p, dtype=F32), draw(2048, q, seed=1, dtype=F32)
     exact = dcov2(x.double(), y.double(), unbiased=True).item()
     assert dcov2(x, y, unbiased=True, method=method).item() == pytest.approx(exact, rel=1e-4)
 
@@ -140,7 +147,8 @@ def test_one_far_point(outlier: float, p: int, method: str) -> None:
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("scale", [1e-12, 1e-8, 1e8, 1e12])
 def test_scales(exponent: float, scale: float, method: str) -> None:
-    x, y = draw(100, 4, dtype=F32), draw(100, 2, seed=1, dtype=F32)
+    p, q = features(method, 4, 2)
+    x, y = draw(100, p, dtype=F32), draw(100, q, seed=1, dtype=F32)
     y[:, 0] += x[:, 0]
     one = dcor2(x, y, exponent=exponent, method=method).item()
     other = dcor2(scale * x, y / scale, exponent=exponent, method=method).item()

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from dcorr import DCov2Loss, dcor, dcor2, dcov, dcov2, dvar2, pdcor, pdcov2
 from dcorr.pairwise import operator, sample
+from tests.dcorr.methods import exponents, features
 from tests.dcorr.oracle import draw
 from tests.dcorr.sync import NoHostSync
 
@@ -32,8 +33,11 @@ UNBIASED: list[Function] = [partial(dcov2, unbiased=True), partial(dcor2, unbias
 EVERY = [*COUNTS.items(), *((f, 2) for f in UNBIASED)]
 
 
-def points(count: int, *shape: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    return [draw(*shape, 3 + k, seed=k, dtype=dtype) for k in range(count)]
+def points(
+    count: int, *shape: int, dtype: torch.dtype = torch.float32, method: str = "auto"
+) -> list[Tensor]:
+    counts = features(method, 3, 4, 5)[:count]
+    return [draw(*shape, p, seed=k, dtype=dtype) for k, p in enumerate(counts)]
 
 
 # -- torch.compile --------------------------------------------------------------------------------
@@ -49,12 +53,13 @@ def fresh_compiler() -> Iterator[None]:
 def whole_family(x: Tensor, y: Tensor, z: Tensor, w: Tensor, method: str) -> Tensor:
     """Every function once, so that one compilation tells about all of them."""
     options: dict[str, Any] = {"method": method}
+    many = method != "univariate"
     values = [
         dcov2(x, y, **options),
         dcov2(x, y, unbiased=True, **options),
-        dcov(x, y, weights=w, exponent=1.5, **options),
+        dcov(x, y, weights=w, exponent=1.5 if many else 1.0, **options),
         dvar2(x, **options),
-        dcor2(x, y, unbiased=True, exponent=2, **options),
+        dcor2(x, y, unbiased=True, exponent=2 if many else 1, **options),
         dcor(x, y, weights=w, **options),
         pdcov2(x, y, z, **options),
         pdcor(x, y, z, **options),
@@ -64,12 +69,11 @@ def whole_family(x: Tensor, y: Tensor, z: Tensor, w: Tensor, method: str) -> Ten
     return torch.stack(values)
 
 
-@pytest.mark.parametrize("n", [20, 70])
+# Few samples are computed in float64, many in float32.
+@pytest.mark.parametrize(("n", "method"), [(20, "dense"), (70, "tiled"), (70, "univariate")])
 @pytest.mark.usefixtures("fresh_compiler")
-def test_compiles_to_one_graph(n: int) -> None:
-    # Few samples are computed in float64, many in float32; each goes through one of the methods.
-    method = "dense" if n == 20 else "tiled"
-    x, y, z = (t.requires_grad_() for t in points(3, n))
+def test_compiles_to_one_graph(n: int, method: str) -> None:
+    x, y, z = (t.requires_grad_() for t in points(3, n, method=method))
     w = draw(n, seed=9, dtype=torch.float32).square().requires_grad_()
     compiled = torch.compile(whole_family, fullgraph=True, backend="aot_eager")
     eager = whole_family(x, y, z, w, method)
@@ -140,7 +144,7 @@ def test_compiles_through_torch_func() -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_operators_are_what_they_declare(n: int, two: bool, weighted: bool, method: str) -> None:
     """Shapes, dtypes, strides and aliases, as torch's own checks see them."""
-    x, y = points(2, 2, n)
+    x, y = points(2, 2, n, method=method)
     weights = torch.full((2, n), 1 / n) if weighted else None
     inputs = (x, y if two else None, weights)
     utilities = ("test_schema", "test_faketensor")
@@ -159,7 +163,7 @@ def test_operators_are_what_they_declare(n: int, two: bool, weighted: bool, meth
 
 @pytest.mark.parametrize(("function", "count"), EVERY)
 def test_grad(function: Function, count: int, method: str) -> None:
-    samples = points(count, 9)
+    samples = points(count, 9, method=method)
     ours = grad(partial(function, method=method), argnums=tuple(range(count)))(*samples)
     for t in samples:
         t.requires_grad_()
@@ -170,7 +174,7 @@ def test_grad(function: Function, count: int, method: str) -> None:
 
 @pytest.mark.parametrize(("function", "count"), EVERY)
 def test_vmap(function: Function, count: int, method: str) -> None:
-    samples = points(count, 4, 9)
+    samples = points(count, 4, 9, method=method)
     run = partial(function, method=method)
     assert_close(vmap(run)(*samples), run(*samples))
     moved = [t.movedim(0, -1) for t in samples]
@@ -183,7 +187,7 @@ def test_vmap(function: Function, count: int, method: str) -> None:
 
 
 def test_vmap_over_weights(method: str) -> None:
-    x, y = points(2, 9)
+    x, y = points(2, 9, method=method)
     weights = draw(4, 9, seed=5, dtype=torch.float32).square()
     ours = vmap(lambda w: dcor(x, y, weights=w, method=method))(weights)
     assert_close(ours, dcor(x, y, weights=weights, method=method))
@@ -194,7 +198,7 @@ def test_vmap_over_weights(method: str) -> None:
 
 
 def test_grad_and_vmap_in_any_order(method: str) -> None:
-    x, y = points(2, 4, 9, dtype=torch.float64)
+    x, y = points(2, 4, 9, dtype=torch.float64, method=method)
     run = partial(dcor2, method=method)
     free = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(run(free, y).sum(), free)
@@ -206,7 +210,7 @@ def test_grad_and_vmap_in_any_order(method: str) -> None:
 
 @pytest.mark.parametrize("function", [dcov2, partial(dcor2, unbiased=True), dcor])
 def test_second_derivatives(function: Function, method: str) -> None:
-    x, y = points(2, 5, dtype=torch.float64)
+    x, y = points(2, 5, dtype=torch.float64, method=method)
     run = partial(function, method=method)
     ours = jacrev(jacrev(run))(x, y)
     theirs = torch.autograd.functional.hessian(lambda t: run(t, y), x)
@@ -226,12 +230,13 @@ def test_second_derivatives(function: Function, method: str) -> None:
 def test_nothing_waits_for_another_device(p: int, n: int, method: str) -> None:
     """Tensors without values: to read one fails, as it would stop the pipeline of a GPU."""
     x = torch.empty(n, p, device="meta", requires_grad=True)
-    y = torch.empty(n, 3, device="meta", requires_grad=True)
+    y = torch.empty(n, *features(method, 3), device="meta", requires_grad=True)
     w = torch.empty(n, device="meta", requires_grad=True)
     with NoHostSync():
         for function in (dcov2, dcov, dcor2, dcor):
             function(x, y, weights=w, method=method).backward()
-            function(x, y, exponent=1.5, method=method).backward()
+            for exponent in exponents(method, 1.5):
+                function(x, y, exponent=exponent, method=method).backward()
         dcor2(x, y, unbiased=True, method=method).backward()
         pdcor(x, y, x, method=method).backward()
         dcor(
@@ -248,7 +253,7 @@ def test_other_devices_get_the_same_numbers(
     p: int, n: int, dtype: torch.dtype, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is done on devices that must not be waited for, done here."""
-    x, y = draw(n, p, dtype=dtype) + 100, draw(n, 5, seed=1, dtype=dtype)
+    x, y = draw(n, p, dtype=dtype) + 100, draw(n, *features(method, 5), seed=1, dtype=dtype)
     x[3], y[4] = x[2], y[5]
     results = []
     here = sample.form_of
@@ -267,7 +272,7 @@ def test_other_devices_get_the_same_numbers(
 def test_cuda_matches_cpu(n: int, method: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    x, y = points(2, n)
+    x, y = points(2, n, method=method)
     x[3] = x[2]
     results = []
     for device in ("cpu", "cuda"):

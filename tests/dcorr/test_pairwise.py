@@ -24,6 +24,7 @@ from dcorr.pairwise import (
 )
 from dcorr.pairwise import operator as pair_operator
 from tests.dcorr import oracle
+from tests.dcorr.methods import features
 from tests.dcorr.oracle import draw
 from tests.dcorr.tolerances import tolerance
 
@@ -68,7 +69,7 @@ COUNTS = [2, 5, 16, 17, 64, 65, 83]
 
 
 @pytest.mark.parametrize("n", COUNTS)
-@pytest.mark.parametrize(("p", "q"), [(1, 2), (3, 40), (300, 4)])
+@pytest.mark.parametrize(("p", "q"), [(1, 1), (1, 2), (3, 40), (300, 4)])
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.5, 2.0])
 @pytest.mark.parametrize("dtype", [F64, F32])
 def test_moments_and_gradients(
@@ -97,7 +98,8 @@ def test_moments_and_gradients(
 def test_weighted_moments_and_gradients(
     n: int, exponent: float, dtype: torch.dtype, method: str
 ) -> None:
-    x, y = draw(2, n, 3, dtype=dtype), draw(2, n, 1, seed=1, dtype=dtype)
+    (p,) = features(method, 3)
+    x, y = draw(2, n, p, dtype=dtype), draw(2, n, 1, seed=1, dtype=dtype)
     free = draw(2, n, seed=2, dtype=dtype).square() + 0.01
     free[0, 0] = 0.0
     samples = [x.requires_grad_(), y.requires_grad_(), free.requires_grad_()]
@@ -121,7 +123,7 @@ def test_weighted_moments_and_gradients(
 
 @pytest.mark.parametrize("n", [9, 83])
 def test_one_sample_alone(n: int, method: str) -> None:
-    x = draw(n, 3).requires_grad_()
+    x = draw(n, *features(method, 3)).requires_grad_()
     alone, twice = pair_moments(x, method=method), pair_moments(x, x, method=method)
     assert_moments_close(alone, twice, 1e-13)
     gradients = [torch.autograd.grad(sum(t.sum() for t in m), x)[0] for m in (alone, twice)]
@@ -129,7 +131,8 @@ def test_one_sample_alone(n: int, method: str) -> None:
 
 
 def test_what_is_not_asked_for_is_absent(method: str) -> None:
-    x, y = draw(9, 3), draw(9, 2, seed=1)
+    p, q = features(method, 3, 2)
+    x, y = draw(9, p), draw(9, q, seed=1)
     moments = pair_moments(x, y, method=method, variances=False)
     assert moments.aa is None
     assert moments.bb is None
@@ -137,7 +140,8 @@ def test_what_is_not_asked_for_is_absent(method: str) -> None:
 
 
 def test_a_loss_of_some_moments_only(method: str) -> None:
-    x, y = draw(9, 3).requires_grad_(), draw(9, 2, seed=1)
+    p, q = features(method, 3, 2)
+    x, y = draw(9, p).requires_grad_(), draw(9, q, seed=1)
     for k in (0, 1, 3):  # the others depend on y alone
         ours = torch.autograd.grad(pair_moments(x, y, method=method)[k].sum(), x)
         theirs = torch.autograd.grad(reference.pair_moments(x, y, None, 1.0)[k].sum(), x)
@@ -221,9 +225,10 @@ def test_moments_are_wide() -> None:
 def test_gradient_between_near_points(method: str) -> None:
     """A unit vector for each pair: a matrix product alone would lose it for the nearest."""
     n = 80
-    x = draw(n, 4, dtype=F32)
-    x[1] = x[0] + 1e-6 * draw(4, seed=1, dtype=F32)
-    y = draw(n, 2, seed=2, dtype=F32)
+    p, q = features(method, 4, 2)
+    x = draw(n, p, dtype=F32)
+    x[1] = x[0] + 1e-6 * draw(p, seed=1, dtype=F32)
+    y = draw(n, q, seed=2, dtype=F32)
     x.requires_grad_()
     exact = x.detach().to(F64).requires_grad_()
     (ours,) = torch.autograd.grad(pair_moments(x, y, method=method).ab, x)
@@ -239,10 +244,11 @@ def test_gradient_between_points_that_all_but_coincide(
 ) -> None:
     """As saturated softmax rows do: float32 holds such differences, but only next to 0."""
     monkeypatch.setattr("dcorr.pairwise.sample.form_of", lambda x: form)
-    x = draw(n, 5, dtype=F32)
+    p, q = features(method, 5, 3)
+    x = draw(n, p, dtype=F32)
     x[1] = x[0]
-    x[:2, 4] = torch.tensor([0.0, apart])
-    y = draw(n, 3, seed=1, dtype=F32)
+    x[:2, -1] = torch.tensor([0.0, apart])
+    y = draw(n, q, seed=1, dtype=F32)
     x.requires_grad_()
     exact = x.detach().to(F64).requires_grad_()
     (ours,) = torch.autograd.grad(pair_moments(x, y, method=method).ab, x)

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 import dcorr.dcor_names as names
 from dcorr import dcor, dcor2, dcov, dcov2, dvar2
+from tests.dcorr.methods import METHODS
 from tests.dcorr.oracle import draw
 
 F64 = torch.float64
@@ -29,6 +30,7 @@ def rows_of_four() -> tuple[Tensor, Tensor]:
 # -- the examples in the documentation of the package dcor -----------------------------------------
 
 
+@pytest.mark.many_features
 @pytest.mark.parametrize(
     ("exponent", "biased", "correlation", "unbiased", "bias_corrected"),
     [
@@ -52,6 +54,7 @@ def test_examples_of_dcor(
     assert dcor2(a, b, unbiased=True, **options).item() == pytest.approx(bias_corrected, abs=1e-10)
 
 
+@pytest.mark.many_features
 def test_variances_of_the_examples_of_dcor(method: str) -> None:
     a, b = rows_of_four()
     assert dvar2(a, method=method).item() == pytest.approx(52.0)
@@ -83,6 +86,7 @@ def test_six_points(method: str) -> None:
     assert dcor2(x, y, **u).item() == pytest.approx(-0.41613, abs=5e-6)
 
 
+@pytest.mark.many_features
 @pytest.mark.parametrize(
     ("exponent", "covariance", "correlation"),
     [(0.5, 0.3074645501, 0.6379098573), (1.5, 1.2305346120, 0.1132899256)],
@@ -104,6 +108,7 @@ def test_gradient_of_six_points(method: str) -> None:
     assert_close(x.grad, tensor([*published, 0.1666666667]), rtol=0, atol=1e-10)
 
 
+@pytest.mark.many_features
 def test_exponent_two_is_the_squared_covariance(method: str) -> None:
     x, y = six_points()
     assert dcov2(x, y, exponent=2.0, method=method).item() == pytest.approx(1 / 9)
@@ -112,6 +117,7 @@ def test_exponent_two_is_the_squared_covariance(method: str) -> None:
 # -- other printed values --------------------------------------------------------------------------
 
 
+@pytest.mark.many_features
 def test_three_by_three(method: str) -> None:
     first = tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
     second = tensor([[7.0, 3.0, 6.0], [2.0, 1.0, 4.0], [3.0, 8.0, 1.0]])
@@ -119,6 +125,7 @@ def test_three_by_three(method: str) -> None:
     assert dcor2(first, torch.ones_like(first), method=method).item() == 0.0
 
 
+@pytest.mark.many_features
 def test_iris_of_the_r_package_energy(method: str) -> None:
     data = torch.from_numpy(load_iris().data)
     # R's copy of the data differs from scikit-learn's in these two rows.
@@ -134,6 +141,7 @@ def test_iris_of_the_r_package_energy(method: str) -> None:
     assert dcor2(x, y, **u).item() == pytest.approx(-0.027170902, abs=5e-10)
 
 
+@pytest.mark.many_features
 def test_hundred_numbers_in_five_columns(method: str) -> None:
     x = torch.arange(1.0, 101.0, dtype=F64).reshape(20, 5)
     y = x + x.log()
@@ -154,7 +162,7 @@ def test_five_points(method: str) -> None:
 @pytest.mark.parametrize("dtype", [F64, torch.float32])
 def test_half_zeros_half_ones(dtype: torch.dtype) -> None:
     x = torch.cat([torch.zeros(500, dtype=dtype), torch.ones(500, dtype=dtype)])
-    for name in ("dense", "tiled"):
+    for name in METHODS:
         assert dcov2(x, x, method=name).item() == pytest.approx(
             0.25, abs=0 if dtype == F64 else 2e-8
         )
