@@ -235,6 +235,20 @@ def test_every_pair_is_dealt_to_one_process(n: int, size: int) -> None:
     assert max(dealt) - min(dealt) <= 1
 
 
+def test_the_unit_does_not_depend_on_the_order_of_sums() -> None:
+    # The largest deviation from the mean is 1 but for the rounding of the mean, which depends on
+    # the order: a unit taken from it would be 1 or 1/2.
+    x = draw(1, 1000, 1, dtype=torch.float32) + 5
+    x = x / (x - x.mean()).abs().max()
+    units = set()
+    for seed in range(20):
+        order = torch.randperm(999, generator=torch.Generator().manual_seed(seed)) + 1
+        points, _ = prepare([torch.cat([x[:, :1], x[:, order]], 1)], None)
+        assert points[0].scale is not None
+        units.add(points[0].scale.item())
+    assert len(units) == 1
+
+
 NEEDED = "needs a process group: call torch.distributed.init_process_group first"
 
 

@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from dcorr import DCov2Loss
 from dcorr_models.admission import admit
 from dcorr_models.errors import UserError
 from dcorr_models.evaluation import evaluate
@@ -64,6 +65,13 @@ def test_modules_that_do_not_fit_are_named(tmp_path, options, message):
 def test_a_regulariser_with_parameters_is_refused():
     with pytest.raises(UserError, match="has parameters of its own"):
         toy_cdnet(decorrelation=Returns(lambda y, z: z.sum()))
+
+
+def test_a_regulariser_of_several_processes_is_rehearsed_alone():
+    regulariser = DCov2Loss(group="world")
+    method, data = toy_cdnet(decorrelation=regulariser), ToyImages()
+    admit(method, data, data.splits(), method.stages(), processes=2)
+    assert regulariser.group == "world"
 
 
 def test_players_that_share_parameters_are_refused():
