@@ -11,7 +11,7 @@ PYTEST  = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dis
 help:
 	@echo "make demo       train CDNet on the bundled digits, evaluate it, write runs/demo/report.html"
 	@echo "make test       run the tests (make test-slow: the long ones)"
-	@echo "make test-fused run the CUDA kernels in Triton's interpreter (installs Triton, 190 MB)"
+	@echo "make test-fused run the CUDA kernels in Triton's interpreter (installs Triton, some 290 MB)"
 	@echo "make lint       format check, lint and types"
 	@echo "make docs       build the documentation into docs/_build/html"
 	@echo "make bench      run the benchmarks and write their tables into docs/benchmarks.md (half an hour;"
