@@ -31,17 +31,15 @@ def forward(
 ) -> Moments:
     """Return the moments; the orders are kept, and the sums ``T`` of which gradients are made."""
     keys = [order_sums.sortable(x[..., 0]) for x in samples]
-    if len(samples) == 1:
-        orders, ranks = [order_sums.argsort(keys[0])], None
-    else:
-        *orders, ranks = order_sums.joint_order(*keys)
+    joint = order_sums.joint_order(*keys) if len(keys) == 2 else None
+    orders = [order_sums.argsort(keys[0])] if joint is None else [joint.by_x, joint.by_y]
     lines = [Line(x, order, weights) for x, order in zip(samples, orders, strict=True)]
     parts = [line.row_means() for line in lines]
     rows = [below + above for below, above in parts]
     products = {}
     kept = [torch.stack(orders, -2)]
-    if ranks is not None:
-        mixed = Plane(lines[0], lines[1], ranks).mixed(rows)
+    if joint is not None:
+        mixed = Plane(lines[0], lines[1], joint).mixed(rows)
         products[0, 1] = _covariance(lines, rows, mixed[0])
         kept.append(torch.stack(mixed, -2))
     if variances:
@@ -156,5 +154,6 @@ def _products(a: Line, b: Line, same: bool) -> Tensor:
     if same:
         x = a.points
         return x.square() + a.mean(x.square()) - 2 * x * a.mean(x)
-    ranks = order_sums.inverse(a.order).gather(-1, b.order)
-    return Plane(a, b, ranks).products()
+    ranks, heights = (order_sums.inverse(t) for t in (a.order, b.order))
+    ranks, heights = ranks.gather(-1, b.order), heights.gather(-1, a.order)
+    return Plane(a, b, order_sums.JointOrder(a.order, b.order, ranks, heights)).products()

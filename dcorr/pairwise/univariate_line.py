@@ -98,31 +98,34 @@ class Line:
 class Plane:
     """Two samples as points of a plane."""
 
-    def __init__(self, first: Line, second: Line, ranks: Tensor) -> None:
+    def __init__(self, first: Line, second: Line, order: order_sums.JointOrder) -> None:
         self.lines = first, second
-        self.ranks = ranks
+        self.order = order
         self.x, self.y = first.points, self.to_first(second.points)  # in the order of x
 
     def to_first(self, values: Tensor) -> Tensor:
         """Bring values in the order of the second sample into that of the first."""
-        return torch.empty_like(values).scatter_(-1, self.ranks, values)
+        return values.gather(-1, self.order.heights)
 
     def to_second(self, values: Tensor) -> Tensor:
         """Bring values in the order of the first sample into that of the second."""
-        return values.gather(-1, self.ranks)
+        return values.gather(-1, self.order.ranks)
 
     def mixed(self, rows: list[Tensor]) -> list[Tensor]:
         """Return T of both samples, each in its own order, given the row means in theirs."""
         a, b = self.lines
         columns = [a.weigh(self.x), a.weigh(self.y)]
         if a.weighted:
-            _, x, y, counts = order_sums.dominance_sums(self.ranks, [*columns, a.weights])
+            _, x, y, counts = self._dominance_sums([*columns, a.weights])
         else:
-            counts, x, y = order_sums.dominance_sums(self.ranks, columns)
+            counts, x, y = self._dominance_sums(columns)
         return [
             a.mixed(self.y, self.to_first(rows[1]), counts, y),
             b.mixed(*(self.to_second(t) for t in (self.x, rows[0], counts, x))),
         ]
+
+    def _dominance_sums(self, columns: list[Tensor]) -> list[Tensor]:
+        return order_sums.dominance_sums(self.order.ranks, self.order.heights, columns)
 
     def products(self) -> Tensor:
         r"""Return :math:`\sum_j w_j |x_i - x_j| |y_i - y_j|`, in the order of x."""
@@ -134,7 +137,7 @@ class Plane:
             - 2 * self.to_first(_before(self.to_second(column)))
             + column.sum(-1, keepdim=True)
             for lower_in_both, column in zip(
-                order_sums.dominance_sums(self.ranks, columns)[1:], columns, strict=True
+                self._dominance_sums(columns)[1:], columns, strict=True
             )
         )
         return (x * y * w_sum - x * y_sum - y * x_sum + xy_sum) / w.shape[-1]
@@ -153,12 +156,12 @@ def _before(f: Tensor) -> Tensor:
 
 def _ends(keys: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return where the groups of equal sorted keys begin, and where the next ones do."""
-    tied = order_sums.ties(keys)
-    if tied is None:
+    ties = order_sums.find_ties(keys)
+    if ties is None:
         return None
     n = keys.shape[-1]
-    places = torch.arange(1, n, device=keys.device).expand_as(tied)
-    first, last = places.new_zeros(len(keys), 1), places.new_full((len(keys), 1), n)
-    start = torch.cat([first, places.masked_fill(tied, 0)], -1)
-    end = torch.cat([places.masked_fill(tied, n), last], -1)
-    return start.cummax(-1).values, end.flip(-1).cummin(-1).values.flip(-1)
+    start = torch.arange(n, device=keys.device).repeat(len(keys), 1)
+    end = start + 1
+    start.put_(ties.members, ties.groups % n)
+    end.put_(ties.members, ties.ends % n + 1)
+    return start, end

@@ -45,13 +45,15 @@ def test_sortable_integers_are_in_the_order_of_the_numbers(dtype: torch.dtype) -
 @pytest.mark.parametrize("step", [1e-9, 0.5, 3.0])
 def test_joint_order_breaks_ties_by_the_other_sample(n: int, step: float) -> None:
     x, y = lattice(3, n, step=step), lattice(3, n, step=step, seed=1)
-    by_x, by_y, ranks = order_sums.joint_order(order_sums.sortable(x), order_sums.sortable(y))
+    keys = order_sums.sortable(x), order_sums.sortable(y)
+    by_x, by_y, ranks, heights = order_sums.joint_order(*keys)
     for order, first, second in ((by_x, x, y), (by_y, y, x)):
         assert_close(order.sort(-1).values, torch.arange(n).expand(3, n))
         for k in range(3):
             points = [(first[k, i].item(), second[k, i].item()) for i in order[k]]
             assert points == sorted(points)
     assert_close(by_x.gather(-1, ranks), by_y)
+    assert_close(by_y.gather(-1, heights), by_x)
 
 
 def test_long_rows_are_sorted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,18 +72,19 @@ COUNTS = [1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 129, 257]
 
 @pytest.mark.parametrize("n", COUNTS)
 @pytest.mark.parametrize("leaf_bits", [1, 2, 4])
-@pytest.mark.parametrize("count_bits", [2, 4, 16])
+@pytest.mark.parametrize(("count_bits", "large"), [(16, 21), (3, 6), (2, 4)])
 def test_dominance_sums(
-    n: int, leaf_bits: int, count_bits: int, monkeypatch: pytest.MonkeyPatch
+    n: int, leaf_bits: int, count_bits: int, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With few bits for counts large blocks are halved instead of quartered."""
+    """With few bits for counts, blocks are large, or so large that they are not quartered."""
     monkeypatch.setattr(order_sums, "LEAF_BITS", leaf_bits)
-    monkeypatch.setattr(order_sums, "COUNT_BITS", {1: 32, 2: count_bits})
+    monkeypatch.setattr(order_sums, "COUNT_BITS", {2: 32, 4: count_bits})
+    monkeypatch.setattr(order_sums, "LARGE_COUNT_BITS", large)
     ranks = torch.stack([torch.randperm(n, generator=_generator(k)) for k in range(3)])
     columns = [draw(3, n, seed=k) for k in range(2)]
     heights = order_sums.inverse(ranks)  # in the order of x
     lower = torch.ones(n, n).tril(-1) * (heights.unsqueeze(-1) > heights.unsqueeze(-2))
-    counts, *sums = order_sums.dominance_sums(ranks, columns)
+    counts, *sums = order_sums.dominance_sums(ranks, heights, columns)
     assert torch.equal(counts, lower.sum(-1).to(F64))
     for ours, column in zip(sums, columns, strict=True):
         assert_close(ours, (lower.to(F64) @ column.unsqueeze(-1)).squeeze(-1))
