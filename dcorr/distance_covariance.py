@@ -56,7 +56,8 @@ def dcov2(
             matrices of distances, symmetric with a zero diagonal (which is not checked). It is
             never guessed.
         method: ``"auto"``; or ``"dense"``, which keeps the n by n distances, or ``"tiled"``, which
-            computes them twice and needs memory for n rows only. The values are the same.
+            computes them twice and needs memory for n rows only, or ``"fused"``, which does so in
+            Triton kernels on a CUDA device. The values are the same.
         check_finite: raise on NaN or infinity. Off by default, since looking at values makes a GPU
             wait; NaN in then gives NaN out.
         group: ``None`` for the samples of this process alone; a ``ProcessGroup``, or ``"world"``

@@ -149,7 +149,9 @@ def power(squared, HALF: tl.constexpr):
 @triton.jit
 def slope(squared, HALF: tl.constexpr):
     """Return what makes a difference the gradient of a power: its slope over d; 0 at 0."""
-    zero = squared == 0.0
+    # Of float32 below the normal ones a device takes the root for 0, its inverse for infinity.
+    least = 1e-37 if squared.dtype == tl.float32 else 0.0
+    zero = squared <= least  # False for NaN
     apart = tl.where(zero, 1.0, squared)
     if HALF == 1.0:
         slopes = squared * 0.0 + 2.0  # not 0 at 0, where the difference is

@@ -245,6 +245,29 @@ def test_points_that_all_but_coincide(apart: float) -> None:
 
 @interpreted
 @pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("p", [3, 12])
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_points_nearer_than_float32_can_square(p: int, exponent: float) -> None:
+    """They count as coincident: their force is 0, not infinite."""
+    x = draw(2, 37, p, dtype=F32)
+    x[:, 1] = x[:, 0]
+    x[:, :2, 2] = torch.tensor([0.0, 1e-21])
+    same = x.clone()
+    same[:, 1, 2] = 0.0
+    y = draw(2, 37, 3, seed=1, dtype=F32)
+    rows = [draw(2, 37, seed=k) for k in (2, 3)]
+    incoming = Incoming({(0, 1): torch.ones(2, dtype=F64)}, [None, None], rows)
+    ours, theirs = (
+        fused.backward([t, y], None, exponent, incoming, [True, False, False], [])[0]
+        for t in (x, same)
+    )
+    assert ours is not None
+    assert theirs is not None
+    assert_close(ours, theirs.to(F64), 1e-6)
+
+
+@interpreted
+@pytest.mark.usefixtures("small_tiles")
 def test_nan_stays_nan() -> None:
     for p in (2, 20, 70):
         x = points(37, p, F32, 0)
