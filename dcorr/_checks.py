@@ -81,6 +81,8 @@ def check_same_samples(**tensors: Tensor) -> None:
 
 def broadcast_batch(**shapes: Iterable[int]) -> torch.Size:
     """Return the common batch shape of the named batch shapes, by torch's broadcasting rules."""
+    if len({tuple(shape) for shape in shapes.values()}) == 1:
+        return torch.Size(next(iter(shapes.values())))
     try:
         common = torch.broadcast_shapes(*map(tuple, shapes.values()))  # type: ignore[no-untyped-call]
     except RuntimeError:

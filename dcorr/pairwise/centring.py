@@ -16,15 +16,16 @@ import torch
 from torch import Tensor
 
 from dcorr.pairwise.backend import Moments
-from dcorr.pairwise.sample import Sample, wide
+from dcorr.pairwise.sample import Distances, Sample, wide
+from dcorr.pairwise.scratch import scratch
 
 
 class Block(NamedTuple):
-    """A block of pairs, and its distances ``(B, rows, columns)`` on each side."""
+    """A block of pairs, and its distances on each side."""
 
     rows: slice
     columns: slice
-    distances: list[Tensor]
+    distances: list[Distances]
 
     @property
     def mirrored(self) -> bool:
@@ -48,18 +49,26 @@ class Side:
         """Shift by the row means ``rows``, or estimates of them, less half of their mean."""
         self.shift = (rows - mean(rows, weights).unsqueeze(-1) / 2).to(self.shift.dtype)
 
-    def shifted(self, d: Tensor, block: Block) -> Tensor:
+    def shifted(self, d: Tensor, block: Block, *, in_place: bool) -> Tensor:
         """Return the shifted powers of a block of distances, 0 on the diagonal."""
-        a = powers(d, self.exponent) - self.shift[:, block.rows, None]
+        a = powers(d, self.exponent)
+        shift = self.shift[:, block.rows, None]
+        if a is d and not in_place:
+            a = torch.sub(a, shift, out=scratch(f"shifted {self.sample.name}", a.shape, a))
+        else:
+            a -= shift
         a -= self.shift[:, None, block.columns]
         if not block.mirrored:
             a.diagonal(dim1=-2, dim2=-1).zero_()
         return a
 
 
-def shifted(sides: list[Side], block: Block) -> list[Tensor]:
+def shifted(sides: list[Side], block: Block, *, in_place: bool = False) -> list[Tensor]:
     """Return the shifted powers of the distances of a block, one matrix a side."""
-    return [side.shifted(d, block) for side, d in zip(sides, block.distances, strict=True)]
+    return [
+        side.shifted(d, block, in_place=in_place)
+        for side, (d, _) in zip(sides, block.distances, strict=True)
+    ]
 
 
 class PairSums:
@@ -77,13 +86,15 @@ class PairSums:
 
     def add(self, block: Block) -> None:
         """Add a block of pairs, and its mirror image where it stands for one."""
-        matrices = shifted(self.sides, block)
+        matrices = shifted(self.sides, block, in_place=True)
         for total, a in zip(self.rows, matrices, strict=True):
             total[:, block.rows] += weighted_sum(a, self.weights, block.columns)
             if block.mirrored:
                 total[:, block.columns] += weighted_sum(a.mT, self.weights, block.rows)
         for (k, m), total in self.products.items():
-            by_row = weighted_sum(matrices[k] * matrices[m], self.weights, block.columns)
+            product = scratch("product", matrices[k].shape, matrices[k])
+            torch.mul(matrices[k], matrices[m], out=product)
+            by_row = weighted_sum(product, self.weights, block.columns)
             both = weighted_sum(by_row.to(total.dtype), self.weights, block.rows)
             total += 2 * both if block.mirrored else both
 
@@ -119,16 +130,6 @@ def powers(d: Tensor, exponent: float) -> Tensor:
     if exponent == 1.0:
         return d
     return d.square() if exponent == 2.0 else d.pow(exponent)
-
-
-def slopes(d: Tensor, exponent: float) -> Tensor:
-    r"""Return :math:`\alpha d^{\alpha - 2}`: times a difference, the gradient; 0 at 0."""
-    if exponent == 2.0:
-        return torch.full_like(d, 2.0)  # coincident points have a difference of 0 all the same
-    apart = d.masked_fill(d == 0, torch.inf)
-    if exponent == 1.0:
-        return apart.reciprocal_()
-    return apart.pow_(exponent - 2).mul_(exponent)
 
 
 def mean(values: Tensor, weights: Tensor | None) -> Tensor:

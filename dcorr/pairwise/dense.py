@@ -1,6 +1,7 @@
 """All pairs at once: distances are computed once and kept, and their sums are taken in float64.
 
-The plainest backend and, for few samples, the fastest: what counts there is the number of steps.
+The plainest backend and, for few samples, the fastest. What counts there is the number of steps,
+so both passes take as few as they can.
 """
 
 from __future__ import annotations
@@ -8,31 +9,38 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcorr.pairwise.backend import Incoming, Moments, Pair
-from dcorr.pairwise.centring import mean, powers, slopes
-from dcorr.pairwise.sample import Sample, prepare, wide, work_dtype
+from dcorr.pairwise.backend import PAIRS, Incoming, Moments
+from dcorr.pairwise.centring import powers
+from dcorr.pairwise.preparation import prepare, work_dtype
+from dcorr.pairwise.sample import Sample, slopes, wide
 
 
 def forward(
     samples: list[Tensor], weights: Tensor | None, exponent: float, variances: bool
 ) -> Moments:
-    """Return the moments of one or two samples and their distances."""
-    points, weights = prepare(samples, weights)
-    every = slice(0, samples[0].shape[-2])
-    kept = [sample.distances(every, every) for sample in points]
+    """Return the moments of one or two samples; distances are kept, as they are and centred."""
+    points, _ = prepare(samples, None)
     w = None if weights is None else weights.to(wide(weights))
-    matrices, rows = [], []
-    for sample, d in zip(points, kept, strict=True):
-        a = _powers(sample, d, exponent)
-        rows.append(a.mean(-1) if w is None else (a @ w.unsqueeze(-1)).squeeze(-1))
-        matrices.append(_centre(a, rows[-1], w))
+    units = [_unit(sample, exponent) for sample in points]
+    distances, rows, matrices = [], [], []
+    for sample, unit in zip(points, units, strict=True):
+        d = sample.all_distances()
+        a = powers(d.to(wide(d)), exponent)
+        r = a.mean(-1, keepdim=True) if w is None else a @ w.unsqueeze(-1)  # (B, N, 1)
+        total = r.mean(-2, keepdim=True) if w is None else w.unsqueeze(-2) @ r
+        half = torch.sub(r, total, alpha=0.5)
+        distances.append(d)
+        rows.append(r.squeeze(-1) if unit is None else r.squeeze(-1) * unit)
+        matrices.append((a - half).sub_(half.mT))
     products = {}
-    for k, m in _pairs(len(samples), variances):
-        product = matrices[k] * matrices[m]
-        products[k, m] = (
-            product.mean((-2, -1)) if w is None else torch.einsum("bi,bij,bj->b", w, product, w)
-        )
-    return Moments(products, rows, kept)
+    for k, m in PAIRS:
+        if m < len(points) and (variances or k != m):
+            product = _mean_product(matrices[k], matrices[m], w)
+            for unit in (units[k], units[m]):
+                product = product if unit is None else product * unit[:, 0]
+            products[k, m] = product
+    centred = [a.to(d.dtype) for a, d in zip(matrices, distances, strict=True)]
+    return Moments(products, rows, distances + centred)
 
 
 def backward(
@@ -44,82 +52,114 @@ def backward(
     kept: list[Tensor],
 ) -> list[Tensor | None]:
     """Return the gradients of the samples and of the weights."""
-    points, weights = prepare(samples, weights)
-    every = slice(0, samples[0].shape[-2])
-    w = None if weights is None else weights.to(wide(weights))
-    powered = [_powers(sample, d, exponent) for sample, d in zip(points, kept, strict=True)]
-    matrices = [_centre(a, rows, w) for a, rows in zip(powered, incoming.row_means, strict=True)]
-    grads: list[Tensor | None] = [None] * len(wanted)
-    for k, (sample, d) in enumerate(zip(points, kept, strict=True)):
-        if wanted[k]:
-            total = _gradient_of_powers(k, matrices, w, incoming)
-            if sample.scale is not None and exponent != 1.0:
-                # The slopes are in the unit of d, the powers in that of x.
-                total *= sample.scale.to(total.dtype).pow(exponent - 1)
-            grads[k] = grad = torch.zeros_like(sample.x)
-            sample.pull(grad, total.to(d.dtype).mul_(slopes(d, exponent)), d, every, every)
-    if weights is not None and wanted[-1]:
-        assert w is not None
-        grads[-1] = _gradient_of_weights(powered, matrices, w, incoming).to(weights.dtype)
-    return grads
-
-
-def _powers(sample: Sample, d: Tensor, exponent: float) -> Tensor:
-    """Return the distances to the power ``exponent``, in float64 and in the unit of the points."""
-    a = d.to(wide(d))
-    return powers(a if sample.scale is None else a * sample.scale, exponent)
-
-
-def _centre(a: Tensor, rows: Tensor, w: Tensor | None) -> Tensor:
-    half = rows - mean(rows, w).unsqueeze(-1) / 2
-    return (a - half.unsqueeze(-1)).sub_(half.unsqueeze(-2))
-
-
-def _pairs(sides: int, variances: bool) -> list[Pair]:
-    both = [(0, 1)] if sides == 2 else []
-    return both + ([(k, k) for k in range(sides)] if variances else [])
-
-
-def _gradient_of_powers(
-    k: int, matrices: list[Tensor], w: Tensor | None, incoming: Incoming
-) -> Tensor:
-    """Return the gradient with respect to ``a_ij``, with both places in which each pair stands."""
-    n = matrices[k].shape[-1]
-    terms = [
-        matrices[m if k == j else j] * (g * (4.0 if j == m else 2.0)).view(-1, 1, 1)
-        for (j, m), g in incoming.products.items()
-        if k in (j, m)
-    ]
-    if w is not None:
-        terms = [term * (w.unsqueeze(-1) * w.unsqueeze(-2)) for term in terms]
-    u = incoming.rows[k]
-    if u is not None:
-        if w is None:
-            terms.append((u.unsqueeze(-1) + u.unsqueeze(-2)) * n)
-        else:
-            ends = u.unsqueeze(-1) * w.unsqueeze(-2)
-            terms.append(ends + ends.mT)
-    if not terms:
-        return torch.zeros_like(matrices[k])
-    total = sum(terms[1:], start=terms[0])
-    return total / n**2 if w is None else total
-
-
-def _gradient_of_weights(
-    powered: list[Tensor], matrices: list[Tensor], w: Tensor, incoming: Incoming
-) -> Tensor:
-    """Return the gradient with respect to weights of sum 1, up to a constant along them."""
-    grad = torch.zeros_like(w)
-    for (k, m), g in incoming.products.items():
-        product = matrices[k] * matrices[m]
-        grad += 2 * g.unsqueeze(-1) * (product @ w.unsqueeze(-1)).squeeze(-1)
-    for a, u in zip(powered, incoming.rows, strict=True):
-        if u is not None:
-            grad += (a @ u.unsqueeze(-1)).squeeze(-1)
-    return grad
+    points, _ = prepare(samples, None)
+    pull = _Pull(points, weights, exponent, incoming, kept)
+    grads = [pull.of_sample(k) if wanted[k] else None for k in range(len(points))]
+    return [*grads, pull.of_weights() if wanted[-1] else None]
 
 
 def keeps(samples: list[Tensor], exponent: float) -> list[tuple[tuple[int, ...], torch.dtype]]:
-    """Return the shapes and dtypes of the distances that ``forward`` keeps."""
+    """Return the shapes and dtypes of the matrices that ``forward`` keeps."""
     n = samples[0].shape[-2]
-    return [((n, n), work_dtype(samples)) for _ in samples]
+    return [((n, n), work_dtype(samples))] * (2 * len(samples))
+
+
+class _Pull:
+    """The gradient of the moments; see ``pull.py`` for the formula."""
+
+    def __init__(
+        self,
+        points: list[Sample],
+        weights: Tensor | None,
+        exponent: float,
+        incoming: Incoming,
+        kept: list[Tensor],
+    ) -> None:
+        self.points = points
+        self.exponent = exponent
+        self.incoming = incoming
+        self.distances, self.matrices = kept[: len(points)], kept[len(points) :]
+        self.dtype = kept[0].dtype
+        self.weights = weights
+        self.units = [_unit(sample, exponent) for sample in points]
+
+    def of_sample(self, k: int) -> Tensor:
+        """Return the gradient of a sample."""
+        d = self.distances[k]
+        inverse = slopes(d, 1.0)
+        slope = inverse if self.exponent == 1.0 else slopes(d, self.exponent)
+        terms = [
+            (self.matrices[j if i == k else i], self._factor(i, j, g, k))
+            for (i, j), g in self.incoming.products.items()
+            if k in (i, j)
+        ]
+        if self.weights is None and self.incoming.rows[k] is None and len(terms) == 1:
+            ((matrix, factor),) = terms
+            forces = (matrix * slope).mul_(factor)
+        else:
+            forces = self._gradient_of_powers(k, terms).mul_(slope)
+        return self.points[k].pull_all(forces, d, inverse)
+
+    def of_weights(self) -> Tensor:
+        """Return the gradient of weights of sum 1, up to a constant along them."""
+        assert self.weights is not None
+        w = self.weights.to(wide(self.weights))
+        grad = torch.zeros_like(w)
+        for (i, j), g in self.incoming.products.items():
+            product = self.matrices[i].to(w.dtype) * self.matrices[j]
+            rows = (product @ w.unsqueeze(-1)).squeeze(-1)
+            for unit in (self.units[i], self.units[j]):
+                rows = rows if unit is None else rows * unit
+            grad += 2 * g.unsqueeze(-1) * rows
+        sides = zip(self.distances, self.units, self.incoming.rows, strict=True)
+        for d, unit, u in sides:
+            if u is not None:
+                a = powers(d.to(w.dtype), self.exponent)
+                grad += (a @ (u if unit is None else u * unit).unsqueeze(-1)).squeeze(-1)
+        return grad
+
+    def _factor(self, i: int, j: int, g: Tensor, k: int) -> Tensor:
+        """Return what one matrix of a product is multiplied by in the gradient of side k."""
+        share = 1.0 if self.weights is not None else 1.0 / self.distances[0].shape[-1] ** 2
+        factor = g.view(-1, 1) * ((4.0 if i == j else 2.0) * share)
+        for scale in (self.units[i], self.units[j]):
+            factor = factor if scale is None else factor * scale
+        return self._narrow(factor, k).unsqueeze(-1)
+
+    def _narrow(self, factor: Tensor, k: int) -> Tensor:
+        """Bring a factor to the dtype and, by the slopes, to the unit of the points."""
+        scale = self.points[k].scale
+        factor = factor if scale is None else factor / scale[..., 0]
+        return factor.to(self.dtype)  # torch multiplies two dtypes many times slower than one
+
+    def _gradient_of_powers(self, k: int, terms: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the gradient with respect to ``a_ij``, both places of each pair together."""
+        n = self.matrices[k].shape[-1]
+        total = torch.zeros_like(self.matrices[k])
+        for matrix, factor in terms:
+            total.addcmul_(matrix, factor)
+        w = None if self.weights is None else self.weights.to(self.dtype)
+        if w is not None:
+            total *= w.unsqueeze(-1) * w.unsqueeze(-2)
+        u = self.incoming.rows[k]
+        if u is not None:
+            unit = self.units[k]
+            u = self._narrow(u if unit is None else u * unit, k).unsqueeze(-1)
+            ends = (u / n).expand_as(total) if w is None else u * w.unsqueeze(-2)
+            total += ends
+            total += ends.mT
+        return total
+
+
+def _unit(sample: Sample, exponent: float) -> Tensor | None:
+    """Return what the powers of a sample's distances are measured in, ``(B, 1)``."""
+    scale = sample.scale
+    return None if scale is None else scale[..., 0].to(wide(scale)).pow(exponent)
+
+
+def _mean_product(a: Tensor, b: Tensor, w: Tensor | None) -> Tensor:
+    """Return the mean product over all pairs."""
+    if w is not None:
+        return torch.einsum("bi,bij,bj->b", w, a * b, w)
+    n = a.shape[-1]
+    return torch.bmm(a.view(-1, 1, n * n), b.view(-1, n * n, 1)).view(-1) / n**2

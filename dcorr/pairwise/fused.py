@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from dcorr.pairwise.backend import PAIRS, Incoming, Moments
-from dcorr.pairwise.sample import work_dtype
+from dcorr.pairwise.preparation import work_dtype
 
 # Up to so many features differences cost no more than the products of padded halves.
 FEW_FEATURES = 8

@@ -9,6 +9,7 @@ alone would not do: ``torch.func`` cannot differentiate them.)
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,8 +82,12 @@ class _PairMoments(torch.autograd.Function):
         args = *saved[:5], *incoming, ctx.exponent, ctx.method, *wanted
         if torch.compiler.is_compiling():
             pulled = _pull_op(*args, list(saved[5:]))
-        else:
+        elif torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+            # To be differentiated again, or mapped over.
             pulled = _apply(_PairPull, *args, *saved[5:])
+        else:
+            given: list[Any] = [*args, list(saved[5:])]
+            pulled = _pull(*given)
         kept = (g if want else None for g, want in zip(pulled, wanted, strict=True))
         return *kept, None, None, None
 
@@ -117,6 +122,11 @@ class _PairPull(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         return _apply(_PairPull, *_leading(info.batch_size, in_dims, args)), (0,) * 3
+
+
+# torch looks the signature up at each call, which takes longer than all else unless it is there.
+_PairMoments.forward.__signature__ = inspect.signature(_PairMoments.forward)  # type: ignore[attr-defined]
+_PairPull.forward.__signature__ = inspect.signature(_PairPull.forward)  # type: ignore[attr-defined]
 
 
 def _apply(function: type[torch.autograd.Function], *args: Any) -> Any:
@@ -165,6 +175,8 @@ def run_forward(
         return t.reshape(batch + t.shape[1:])
 
     products = [moments.products.get(pair) for pair in PAIRS]
+    if products[0] is not None:
+        products[0].clamp_(min=0.0)  # below 0 by rounding alone, for exponents up to 2
     rows = [*moments.rows, None][:2]
     return [out(t) for t in (*products, *rows, *moments.kept)]
 

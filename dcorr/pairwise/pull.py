@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dcorr._process_group import Team
 from dcorr.pairwise.backend import Incoming
-from dcorr.pairwise.centring import Block, Side, shifted, slopes, weighted_sum
-from dcorr.pairwise.sample import wide
+from dcorr.pairwise.centring import Block, Side, shifted, weighted_sum
+from dcorr.pairwise.sample import Distances, slopes, wide
 
 
 def pull_blocks(
@@ -31,7 +31,7 @@ def pull_blocks(
         pull.add(block)
         if weight_pull is not None:
             weight_pull.add(block)
-    grads = [g if want else None for g, want in zip(pull.grads, wanted, strict=False)]
+    grads = [pull.gradient(k) if wanted[k] else None for k in range(len(sides))]
     first = team is None or team.rank == 0
     return [*grads, None if weight_pull is None else weight_pull.finish(beside_blocks=first)]
 
@@ -66,17 +66,46 @@ class PairPull:
         ]
         for side, row_means in zip(sides, incoming.row_means, strict=True):
             side.shift_by(row_means / side.unit, weights)
-        self.grads = [torch.zeros_like(side.sample.x) for side in sides]
+        self.plain = [self._plain(k) for k in range(len(sides))]
 
     def add(self, block: Block) -> None:
         """Add the pull of a block of pairs."""
         matrices = shifted(self.sides, block)
-        for k, (side, d) in enumerate(zip(self.sides, block.distances, strict=True)):
+        for k, (side, distances) in enumerate(zip(self.sides, block.distances, strict=True)):
             if self.wanted[k]:
-                w = self._gradient_of_powers(k, matrices, block).mul_(slopes(d, side.exponent))
-                side.sample.pull(self.grads[k], w, d, block.rows, block.columns)
+                # A plain matrix is the gradient of one side only, so it may be overwritten.
+                plain = self.plain[k]
+                if plain is None:
+                    total = self._gradient_of_powers(k, matrices, block)
+                else:
+                    total = matrices[plain[0]]
+                w = _forces(total, distances, side.exponent, diagonal=not block.mirrored)
+                side.sample.pull(w, distances.near, block.rows, block.columns)
+
+    def gradient(self, k: int) -> Tensor:
+        """Return the gradient of a sample."""
+        pulled, plain = self.sides[k].sample.gradient(), self.plain[k]
+        return pulled if plain is None else pulled * plain[1].unsqueeze(-1)
+
+    def _plain(self, k: int) -> tuple[int, Tensor] | None:
+        """Return the one matrix and the factor that are the whole gradient, if they are.
+
+        So it is for a covariance alone. A factor is cheaper to apply to the sum of the pulls.
+        """
+        terms = [(i, j, g) for (i, j), g in self.products.items() if k in (i, j)]
+        if len(terms) != 1 or self.weights is not None or self.rows[k] is not None:
+            return None
+        ((i, j, g),) = terms
+        return (j if i == k else i), self._factor(i, j, g) / self.sides[k].scale
+
+    def _factor(self, i: int, j: int, g: Tensor) -> Tensor:
+        """Return what the shifted distances of one side of a product are multiplied by."""
+        share = 1.0 / self.sides[i].shift.shape[-1] if self.weights is None else 1.0
+        unit = self.sides[i].unit * self.sides[j].unit
+        return (4 if i == j else 2) * share**2 * g * unit
 
     def _gradient_of_powers(self, k: int, matrices: list[Tensor], block: Block) -> Tensor:
+        """Return the gradient with respect to the shifted powers of a block."""
         rows, columns, _ = block
         side, dtype = self.sides[k], matrices[k].dtype
         n = side.shift.shape[-1]
@@ -85,8 +114,7 @@ class PairPull:
         for (i, j), g in self.products.items():
             if k in (i, j):
                 other = j if i == k else i
-                unit = side.unit * self.sides[other].unit / side.scale  # scaled before it is narrow
-                factor = (4 if i == j else 2) * share**2 * g * unit
+                factor = self._factor(i, j, g) / side.scale  # scaled before it is narrow
                 total.addcmul_(matrices[other], factor.to(dtype).unsqueeze(-1))
         if self.weights is not None:
             total *= self.weights[:, rows, None] * self.weights[:, None, columns]
@@ -99,6 +127,17 @@ class PairPull:
                 total += u[:, rows, None] * self.weights[:, None, columns]
                 total += self.weights[:, rows, None] * u[:, None, columns]
         return total
+
+
+def _forces(total: Tensor, distances: Distances, exponent: float, *, diagonal: bool) -> Tensor:
+    """Return a gradient of powers, which is overwritten, over the distances: 0 where those are."""
+    d, near = distances
+    if near is not None or exponent != 1.0:
+        return total.mul_(slopes(d, exponent))
+    total.div_(d)
+    if diagonal:
+        total.diagonal(dim1=-2, dim2=-1).zero_()
+    return total
 
 
 class WeightPull:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# |x|² + |y|² - 2 x·y is one matrix product, but it keeps few digits for near points: its error is
-# about eps (|x|² + |y|²). Pairs whose squared distance is under this share of |x|² + |y|² are
-# computed again from differences, which leaves the others a relative error of about eps / share.
-NEAR = {torch.float32: 1e-2, torch.float64: 1e-4}
-
-# Up to so many samples, or so many if they have few features, all is computed in float64, whatever
-# came. There are too few pairs for roundings to average out, and it costs next to nothing.
-FEW_SAMPLES = 64
-SOME_SAMPLES, SOME_FEATURES = 256, 128
+from dcorr.pairwise.scratch import scratch
 
 # Where a floating-point number keeps its exponent: the integer of its width, and the mask.
 EXPONENT_BITS = {
@@ -24,11 +18,11 @@ EXPONENT_BITS = {
     torch.float64: (torch.int64, 0x7FF0000000000000),
 }
 
-# With so few features differences cost no more than the product.
-FEW_FEATURES = 2
-
 # Numbers that differences of pairs may hold at once: many pairs must not need much memory.
 PIECE = 1 << 20
+
+Pairs = tuple[Tensor, Tensor, Tensor]
+"""Indices of pairs within a block: batch, row, column."""
 
 
 def wide(t: Tensor) -> torch.dtype:
@@ -36,84 +30,135 @@ def wide(t: Tensor) -> torch.dtype:
     return torch.float32 if t.device.type == "mps" else torch.float64
 
 
-def work_dtype(points: list[Tensor]) -> torch.dtype:
-    """Return the dtype to compute the distances of samples ``(B, N, P)`` in."""
-    x = points[0]
-    n, features = x.shape[-2], sum(t.shape[-1] for t in points)
-    few = n <= FEW_SAMPLES or (n <= SOME_SAMPLES and features <= SOME_FEATURES)
-    return wide(x) if few else x.dtype
+class Near(NamedTuple):
+    """The pairs of a block that are too near for a product."""
+
+    pairs: list[Pairs]
+    double: bool
+    """Whether the rest of the block is near enough to need float64."""
 
 
-def prepare(points: list[Tensor], weights: Tensor | None) -> tuple[list[Sample], Tensor | None]:
-    """Return samples and weights in the dtype to compute in."""
-    dtype = work_dtype(points)
-    samples = [form_of(x)(x, dtype) for x in points]
-    return samples, None if weights is None else weights.to(dtype)
+# What is said of a block that nobody has looked into.
+ANY_NEAR = Near([], double=False)
 
 
-def form_of(x: Tensor) -> type[Sample]:
-    """Return the form of a sample ``(B, N, P)`` whose distances are cheapest on its device."""
-    # The near pairs of a product are a list of unknown length, and to ask another device for its
-    # length stops the pipeline: only the CPU may look.
-    by_product = x.device.type == "cpu" and x.shape[-1] > FEW_FEATURES
-    return SampleByProduct if by_product else SampleByDifferences
+class Distances(NamedTuple):
+    """The distances of a block of pairs, in units of the sample's scale; coincident points: 0."""
+
+    d: Tensor
+    """``(B, rows, columns)``."""
+    near: Near | None
+    """``None`` where no pair is near, so that only the diagonal can be 0."""
 
 
 class Sample(ABC):
     """Points ``(B, N, P)`` in units of ``scale``, a power of two near the largest deviation.
 
     In these units squares neither overflow nor vanish. Dividing by a power of two is exact, so
-    coincident points stay coincident and no digit is lost. Squares of float32 numbers have room in
-    float64 as they are: there ``scale`` is ``None``.
+    coincident points stay coincident and no digit is lost. Where squares have room as they are,
+    ``scale`` is ``None``: of float32 numbers in float64, and of numbers that a look finds so.
     """
 
-    def __init__(self, x: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, x: Tensor, dtype: torch.dtype, name: str = "") -> None:
+        self.name = name
         self.x = x.to(dtype)
-        self.centred = self.x - self.x.mean(-2, keepdim=True)
-        # From the first point and not the mean, whose rounding depends on the machine: several
-        # processes sum in one unit, and a mean near a power of two would give them two.
-        scaled = x.dtype == dtype
-        self.scale = _power_of_two(self.x - self.x[:, :1]) if scaled else None  # (B, 1, 1)
+        self.widened = x.dtype != dtype
+        self.scale: Tensor | None = None  # (B, 1, 1)
+        if not self.widened:
+            deviations = self._deviations()
+            self.scale = _scale(deviations)
+            self.centred = deviations.sub_(deviations.mean(-2, keepdim=True))
+
+    @cached_property
+    def centred(self) -> Tensor:
+        """The points less their mean."""
+        deviations = self._deviations()
+        return deviations.sub_(deviations.mean(-2, keepdim=True))
+
+    def _deviations(self) -> Tensor:
+        """Return the points less the first of them.
+
+        The unit is taken from these and not from the deviations from the mean, whose rounding
+        depends on the machine: several processes sum in one unit.
+        """
+        out = scratch(f"points {self.name}", self.x.shape, self.x)
+        return torch.sub(self.x, self.x[:, :1], out=out)
 
     def scaled(self, values: Tensor) -> Tensor:
         """Return lengths in units of ``scale``."""
         return values if self.scale is None else values / self.scale
 
     @abstractmethod
-    def distances(self, rows: slice, columns: slice) -> Tensor:
-        """Return the distances ``(B, rows, columns)`` of a block of pairs; coincident points: 0."""
+    def distances(self, rows: slice, columns: slice) -> Distances:
+        """Return the distances of a block of pairs."""
+
+    def all_distances(self) -> Tensor:
+        """Return the distances of all pairs."""
+        every = slice(0, self.x.shape[-2])
+        return self.distances(every, every).d
+
+    def rough_distances(self, rows: slice, columns: slice) -> Tensor:
+        """Return the distances of a block of pairs with no care for near ones."""
+        return self.distances(rows, columns).d
 
     @abstractmethod
-    def pull(self, grad: Tensor, w: Tensor, d: Tensor, rows: slice, columns: slice) -> None:
-        r"""Add :math:`\sum_j W_{ij} (x_i - x_j)` over a block of pairs to ``grad``, ``(B, N, P)``.
+    def pull(self, w: Tensor, near: Near | None, rows: slice, columns: slice) -> None:
+        r"""Add :math:`\sum_j W_{ij} (x_i - x_j)` over a block of pairs to the gradient.
 
-        ``w`` and ``d`` are the block's weights and distances. Off the diagonal the block also
-        stands for its mirror image: the pairs pull at both of their ends.
+        ``near`` is what :meth:`distances` said. Off the diagonal the block also stands for its
+        mirror image: the pairs pull at both of their ends.
         """
+
+    @abstractmethod
+    def gradient(self) -> Tensor:
+        """Return the sum of all pulls, ``(B, N, P)``."""
+
+    def pull_all(self, w: Tensor, d: Tensor, inverse: Tensor) -> Tensor:
+        """Return the gradient of all pairs, where no block has been pulled.
+
+        ``inverse`` is 1/d, and 0 where d is 0. ``w`` is overwritten.
+        """
+        every = slice(0, self.x.shape[-2])
+        self.pull(w, ANY_NEAR, every, every)
+        return self.gradient()
+
+
+# With so few features differences are taken one by one, which costs no more than torch's distances.
+FEW_FEATURES = 2
 
 
 class SampleByDifferences(Sample):
     """Distances from the differences of all pairs: exact, without looking at any value."""
 
-    def __init__(self, x: Tensor, dtype: torch.dtype) -> None:
-        super().__init__(x, dtype)
-        self.points = self.scaled(self.x)
+    @cached_property
+    def points(self) -> Tensor:
+        """The points, scaled."""
+        return self.scaled(self.x)
 
-    def distances(self, rows: slice, columns: slice) -> Tensor:
+    @cached_property
+    def _grad(self) -> Tensor:
+        return torch.zeros_like(self.x)
+
+    def distances(self, rows: slice, columns: slice) -> Distances:
         """Return the distances of a block of pairs."""
         if self.points.shape[-1] > FEW_FEATURES:
-            left, right = self.points[:, rows], self.points[:, columns]
-            return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+            return Distances(
+                direct_distances(self.points[:, rows], self.points[:, columns]), ANY_NEAR
+            )
         squares = [d.square_().sum(1) for _, d in self._differences(rows, columns)]
-        return sum(squares[1:], start=squares[0]).sqrt_()
+        return Distances(sum(squares[1:], start=squares[0]).sqrt_(), ANY_NEAR)
 
-    def pull(self, grad: Tensor, w: Tensor, d: Tensor, rows: slice, columns: slice) -> None:
-        """Add the pull of a block of pairs to ``grad``."""
+    def pull(self, w: Tensor, near: Near | None, rows: slice, columns: slice) -> None:
+        """Add the pull of a block of pairs to the gradient."""
         for features, difference in self._differences(rows, columns):
             forces = difference.mul_(w.unsqueeze(1))
-            grad[:, rows, features] += forces.sum(-1).mT
+            self._grad[:, rows, features] += forces.sum(-1).mT
             if rows != columns:
-                grad[:, columns, features] -= forces.sum(-2).mT
+                self._grad[:, columns, features] -= forces.sum(-2).mT
+
+    def gradient(self) -> Tensor:
+        """Return the sum of all pulls."""
+        return self._grad
 
     def _differences(self, rows: slice, columns: slice) -> Iterator[tuple[slice, Tensor]]:
         """Yield differences ``(B, features, rows, columns)`` of a few features at a time."""
@@ -125,79 +170,41 @@ class SampleByDifferences(Sample):
             yield features, left[:, features, :, None] - right[:, features, None, :]
 
 
-class SampleByProduct(Sample):
-    """Distances from one matrix product, with the near pairs computed again from differences."""
-
-    def __init__(self, x: Tensor, dtype: torch.dtype) -> None:
-        super().__init__(x, dtype)
-        self.points = self.scaled(self.centred)
-        self.norms = self.points.square().sum(-1)  # (B, N)
-        self.near = NEAR[dtype]
-
-    def distances(self, rows: slice, columns: slice) -> Tensor:
-        """Return the distances of a block of pairs."""
-        reach = self._reach(rows, columns)
-        left, right = self.points[:, rows], self.points[:, columns]
-        squared = torch.baddbmm(reach, left, right.mT, alpha=-2)
-        near = squared < reach.mul_(self.near)
-        if rows == columns:
-            squared.diagonal(dim1=-2, dim2=-1).zero_()
-            near.diagonal(dim1=-2, dim2=-1).zero_()
-        for pairs in self._lists(near):
-            squared[pairs] = self._differences(pairs, rows, columns).square_().sum(-1)
-        return squared.sqrt_()
-
-    def pull(self, grad: Tensor, w: Tensor, d: Tensor, rows: slice, columns: slice) -> None:
-        """Add the pull of a block of pairs to ``grad``."""
-        # The product cancels for near points, and there the weights may be huge.
-        near = (d.square() < self._reach(rows, columns).mul_(self.near)).logical_and_(d > 0)
-        lists = self._lists(near)
-        for pairs in lists:
-            force = self._differences(pairs, rows, columns).mul_(w[pairs].unsqueeze(-1))
-            batch, i, j = pairs
-            grad.index_put_((batch, _place(i, rows)), force, accumulate=True)
-            if rows != columns:
-                grad.index_put_((batch, _place(j, columns)), -force, accumulate=True)
-        self._pull_by_product(grad, w.masked_fill(near, 0.0) if lists else w, rows, columns)
-
-    def _pull_by_product(self, grad: Tensor, w: Tensor, rows: slice, columns: slice) -> None:
-        r"""Add :math:`\mathrm{diag}(W 1) x - W x`, the sum of :math:`W_{ij} (x_i - x_j)` over j."""
-        left, right = self.points[:, rows], self.points[:, columns]
-        grad[:, rows] += torch.baddbmm(w.sum(-1, keepdim=True) * left, w, right, alpha=-1)
-        if rows != columns:
-            totals = w.sum(-2).unsqueeze(-1)
-            grad[:, columns] += torch.baddbmm(totals * right, w.mT, left, alpha=-1)
-
-    def _reach(self, rows: slice, columns: slice) -> Tensor:
-        reach: Tensor = self.norms[:, rows, None] + self.norms[:, None, columns]
-        return reach
-
-    def _lists(self, mask: Tensor) -> list[tuple[Tensor, ...]]:
-        """Return the indices where ``mask`` is set, in pieces whose differences fit in PIECE."""
-        found = mask.nonzero()
-        if not len(found):
-            return []
-        pieces = torch.split(found, max(1, PIECE // self.x.shape[-1]))
-        return [piece.unbind(-1) for piece in pieces]
-
-    def _differences(self, pairs: tuple[Tensor, ...], rows: slice, columns: slice) -> Tensor:
-        batch, i, j = pairs
-        # From the points as they came: centring has rounded the others.
-        difference: Tensor = self.x[batch, _place(i, rows)] - self.x[batch, _place(j, columns)]
-        return difference if self.scale is None else difference.div_(self.scale[batch, 0])
+def slopes(d: Tensor, exponent: float) -> Tensor:
+    r"""Return :math:`\alpha d^{\alpha - 2}`: times a difference, the gradient; 0 at 0."""
+    if exponent == 2.0:
+        return torch.full_like(d, 2.0)  # coincident points have a difference of 0 all the same
+    if exponent == 1.0:
+        # Several times faster than a comparison and a mask.
+        return d.reciprocal().nan_to_num_(nan=torch.nan, posinf=0.0, neginf=0.0)
+    apart = d.masked_fill(d == 0, torch.inf)
+    return apart.pow_(exponent - 2).mul_(exponent)
 
 
-def _power_of_two(deviations: Tensor) -> Tensor:
-    """Return the power of two below the largest entry of each ``(N, P)`` matrix."""
-    size = torch.linalg.vector_norm(deviations, torch.inf, dim=(-2, -1), keepdim=True)
+def direct_distances(left: Tensor, right: Tensor) -> Tensor:
+    """Return the distances between two sets of points, from their differences."""
+    return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _scale(deviations: Tensor) -> Tensor | None:
+    """Return the power of two below the largest entry of each ``(N, P)`` matrix, or no need."""
+    if not deviations.numel():
+        return None
+    numbers = torch.finfo(deviations.dtype)
+    looks = deviations.device.type == "cpu"
+    if looks and len(deviations) == 1:  # one pass, where several take two
+        largest = max(abs(end.item()) for end in torch.aminmax(deviations))
+        size = deviations.new_full((1, 1, 1), largest)
+    else:
+        size = deviations.abs().amax((-2, -1), keepdim=True)
+    if looks:
+        # A look is cheaper than to scale. Squares have room, and so have those of what is 1e-16
+        # times smaller. All of a batch or none: it may be repeated between the two passes.
+        low, high = (end.item() for end in size.aminmax())
+        if 1e16 * numbers.tiny**0.5 < low and high < 1e-4 * numbers.max**0.5:
+            return None
     # A constant sample has no size; any unit will do, so long as the points fit in it.
-    size = size.masked_fill(size < torch.finfo(deviations.dtype).tiny, 1.0)
+    size = size.masked_fill(size < numbers.tiny, 1.0)
     integer, exponent_bits = EXPONENT_BITS[deviations.dtype]
     scale: Tensor = size.view(integer).bitwise_and(exponent_bits).view(deviations.dtype)
     return scale
-
-
-def _place(index: Tensor, block: slice) -> Tensor:
-    step: int = block.step or 1
-    start: int = block.start
-    return index * step + start

@@ -14,7 +14,7 @@ from torch.func import grad, jacrev, vmap
 from torch.testing import assert_close
 
 from dcorr import DCov2Loss, dcor, dcor2, dcov, dcov2, dvar2, pdcor, pdcov2
-from dcorr.pairwise import operator, sample
+from dcorr.pairwise import operator, preparation, sample
 from tests.dcorr.methods import exponents, features
 from tests.dcorr.oracle import draw
 from tests.dcorr.sync import NoHostSync
@@ -258,9 +258,9 @@ def test_other_devices_get_the_same_numbers(
     x, y = draw(n, p, dtype=dtype) + 100, draw(n, *features(method, 5), seed=1, dtype=dtype)
     x[3], y[4] = x[2], y[5]
     results = []
-    here = sample.form_of
+    here = preparation.form_of
     for form_of in (here, lambda x: sample.SampleByDifferences):
-        monkeypatch.setattr("dcorr.pairwise.sample.form_of", form_of)
+        monkeypatch.setattr("dcorr.pairwise.preparation.form_of", form_of)
         free = [t.clone().requires_grad_() for t in (x, y)]
         value = dcor2(*free, method=method)
         results.append([value, *torch.autograd.grad(value, free)])

@@ -23,6 +23,7 @@ from dcorr.pairwise import (
     sample,
 )
 from dcorr.pairwise import operator as pair_operator
+from dcorr.pairwise.sample_by_product import NEAR, SampleByProduct
 from tests.dcorr import oracle
 from tests.dcorr.methods import features
 from tests.dcorr.oracle import draw
@@ -153,7 +154,7 @@ def test_a_loss_of_some_moments_only(method: str) -> None:
 
 # -- distances ------------------------------------------------------------------------------------
 
-FORMS = [sample.SampleByDifferences, sample.SampleByProduct]
+FORMS = [sample.SampleByDifferences, SampleByProduct]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -165,7 +166,7 @@ def test_coincident_points_are_at_distance_zero(
     for offset in (0.0, 1e3, 1e8):
         x = draw(1, 40, p, dtype=dtype) * 3 + offset
         x[0, 20:] = x[0, :20]
-        d = form(x, dtype).distances(slice(0, 40), slice(0, 40))[0]
+        d = form(x, dtype).distances(slice(0, 40), slice(0, 40)).d[0]
         assert torch.count_nonzero(d.diagonal()) == 0
         assert torch.count_nonzero(d.diagonal(20)) == 0
         assert torch.equal(d == 0, (x[0, :, None] == x[0]).all(-1))
@@ -182,10 +183,10 @@ def test_near_points_keep_their_digits(
     x[0, 30:] = x[0, :30] + near * draw(30, 20, seed=1)
     x = x.to(dtype)
     prepared = form(x, dtype)
-    d = (prepared.distances(slice(0, 60), slice(0, 60)) * prepared.scale)[0].to(F64)
+    d = prepared.distances(slice(0, 60), slice(0, 60)).d[0].to(F64)
     exact = torch.tensor(oracle.distances(x[0]), dtype=F64)
     # By product: the rounding over twice the share below which differences take over.
-    rtol = torch.finfo(dtype).eps / sample.NEAR[dtype] if form is sample.SampleByProduct else 0
+    rtol = torch.finfo(dtype).eps / NEAR[dtype, dtype] if form is SampleByProduct else 0
     assert_close(d, exact, rtol=rtol + 20 * torch.finfo(dtype).eps, atol=0)
 
 
@@ -199,9 +200,10 @@ def test_scale_neither_overflows_nor_vanishes(
     x = (scale * draw(2, 20, p)).to(dtype)
     x[1] = 0.0
     prepared = form(x, dtype)
+    assert prepared.scale is not None  # for the constant one of the two
     mantissa, _ = torch.frexp(prepared.scale)
     assert (mantissa == 0.5).all()
-    d = prepared.distances(slice(0, 20), slice(0, 20)).to(F64) * prepared.scale
+    d = prepared.distances(slice(0, 20), slice(0, 20)).d.to(F64) * prepared.scale
     exact = reference.distances(x.to(F64), 1.0)
     assert_close(d, exact, rtol=3e-5 if dtype == F32 else 1e-10, atol=0)
 
@@ -210,7 +212,7 @@ def test_many_near_points_are_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -
     x = draw(2, 30, 5)
     x[:, 10:] = x[:, :1] + 1e-3 * x[:, 10:]
     whole = pair_moments(x, method="dense")
-    monkeypatch.setattr(sample, "PIECE", 64)
+    monkeypatch.setattr("dcorr.pairwise.sample_by_product.PIECE", 64)
     assert_moments_close(pair_moments(x, method="dense"), whole, 0.0)
 
 
@@ -243,7 +245,7 @@ def test_gradient_between_points_that_all_but_coincide(
     form: type[sample.Sample], n: int, apart: float, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As saturated softmax rows do: float32 holds such differences, but only next to 0."""
-    monkeypatch.setattr("dcorr.pairwise.sample.form_of", lambda x: form)
+    monkeypatch.setattr("dcorr.pairwise.preparation.form_of", lambda x: form)
     p, q = features(method, 5, 3)
     x = draw(n, p, dtype=F32)
     x[1] = x[0]

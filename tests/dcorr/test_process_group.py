@@ -27,7 +27,7 @@ from dcorr import DCor2Loss, DCov2Loss, XCovLoss, dcov2, xcov
 from dcorr._process_group import Team
 from dcorr.pairwise import tiled
 from dcorr.pairwise.centring import Side
-from dcorr.pairwise.sample import prepare
+from dcorr.pairwise.preparation import prepare
 from tests.dcorr.oracle import draw
 from tests.dcorr.process_cases import COMPARED, ONLY, STATISTICS, TRAININGS, Result, Seat
 from tests.dcorr.process_mistakes import MISTAKES
@@ -236,10 +236,10 @@ def test_every_pair_is_dealt_to_one_process(n: int, size: int) -> None:
 
 
 def test_the_unit_does_not_depend_on_the_order_of_sums() -> None:
-    # The largest deviation from the mean is 1 but for the rounding of the mean, which depends on
-    # the order: a unit taken from it would be 1 or 1/2.
+    # The largest deviation from the mean is a power of two but for the rounding of the mean, which
+    # depends on the order: a unit taken from it would be that power or half of it.
     x = draw(1, 1000, 1, dtype=torch.float32) + 5
-    x = x / (x - x.mean()).abs().max()
+    x = x / (x - x.mean()).abs().max() * 2.0**-20  # so small that it needs a unit
     units = set()
     for seed in range(20):
         order = torch.randperm(999, generator=torch.Generator().manual_seed(seed)) + 1
