@@ -21,6 +21,7 @@ from dcorr.schedules import (
     piecewise_constant,
     step_decay,
 )
+from dcorr.sliced import SlicedEstimate, sliced_dcov2
 
 __all__ = [
     "AsymmetricNoise",
@@ -33,6 +34,7 @@ __all__ = [
     "PDCorLoss",
     "PDCov2Loss",
     "Scheduled",
+    "SlicedEstimate",
     "XCovLoss",
     "asymmetric_noise",
     "cosine_ramp",
@@ -47,6 +49,7 @@ __all__ = [
     "pdcor",
     "pdcov2",
     "piecewise_constant",
+    "sliced_dcov2",
     "step_decay",
     "xcov",
 ]

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcorr import _checks
+from dcorr import _checks, _projections
 from dcorr._collectives import agree, all_rows, check_enough_together
 from dcorr._process_group import Group, Team, check_group
 from dcorr.pairwise import TABLE, PairMoments, pair_moments, reference
 from dcorr.pairwise.sample import wide
 
 METRICS = ("euclidean", "precomputed")
+
+# Every method: the backends, and projections on random lines, which estimate the statistics.
+METHODS = ("auto", *TABLE, "sliced")
+
+# Random directions where the number is not given.
+PROJECTIONS = 64
 
 # What runs on every process, whatever is installed there, and draws no random numbers.
 GROUP_METHODS = ("auto", "dense", "tiled", "univariate")
@@ -32,6 +38,8 @@ class Settings:
     method: str = "auto"
     check_finite: bool = False
     group: Group = None
+    num_projections: int | None = None
+    generator: torch.Generator | None = None
 
     def __post_init__(self) -> None:
         _checks.check_flag("unbiased", self.unbiased)
@@ -49,6 +57,7 @@ class Settings:
                 "method must be 'auto' or 'dense' with metric='precomputed', "
                 f"which is n by n already, got {self.method!r}"
             )
+        self._check_projections()
         check_group(self.group)
         if self.group is not None and self.metric == "precomputed":
             raise ValueError(
@@ -61,6 +70,21 @@ class Settings:
                 f"method must be one of {listed} with a group: the others may not run, or not "
                 f"alike, on every process, got {self.method!r}"
             )
+
+    def _check_projections(self) -> None:
+        _checks.check_generator(self.generator)
+        if self.method == "sliced":
+            if self.num_projections is not None:
+                _checks.check_integer("num_projections", self.num_projections, low=1)
+            if self.exponent != 1.0:
+                raise ValueError(f"exponent must be 1 with method='sliced', got {self.exponent}")
+            return
+        for name in ("num_projections", "generator"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} must be None with method={self.method!r}: "
+                    "only method='sliced' draws random directions"
+                )
 
 
 @dataclass(frozen=True)
@@ -75,8 +99,15 @@ class Samples:
     team: Team | None = None
 
     def moments(self, first: str, second: str | None = None, *, variances: bool) -> PairMoments:
-        """Return the pair moments of two samples, or of one with itself."""
+        """Return the pair moments of two samples, or of one with itself.
+
+        Sliced, they are estimates of the statistics themselves already.
+        """
         x, y = self.tensors[first], None if second is None else self.tensors[second]
+        if self.settings.method == "sliced":
+            return _projections.moments(
+                x, y, self.weights, self.projections, self.of_lines, self._of_one, variances
+            )
         if self.settings.metric == "precomputed":
             a, w = x.to(wide(x)), None if self.weights is None else self.weights.to(wide(x))
             return PairMoments(
@@ -93,8 +124,19 @@ class Samples:
             row_gradients=self.settings.unbiased,  # of the formulas, this one alone has row means
         )
 
+    @property
+    def projections(self) -> _projections.Draw:
+        """How many random directions to draw, and from what."""
+        return _projections.Draw(
+            self.settings.num_projections or PROJECTIONS, self.settings.generator
+        )
+
     def covariance(self, moments: PairMoments) -> Tensor:
         """Return dCov²."""
+        return moments.ab if self.settings.method == "sliced" else self.of_lines(moments)
+
+    def of_lines(self, moments: PairMoments) -> Tensor:
+        """Return dCov² of samples or of their projections."""
         if self.settings.unbiased:
             return unbiased(moments.ab, moments.a_rows, moments.b_rows, self.n)
         # Of Euclidean distances it is negative by rounding alone. Given matrices need not be such
@@ -106,7 +148,7 @@ class Samples:
         aa, bb, a, b = moments.aa, moments.bb, moments.a_rows, moments.b_rows
         assert aa is not None
         assert bb is not None
-        if not self.settings.unbiased:
+        if not self.settings.unbiased or self.settings.method == "sliced":
             return aa, bb
         # All points but one alike: the unbiased variance vanishes, though the points do differ.
         # Many pairs are summed, so what rounding leaves of it is below one rounding of the biased.
@@ -114,6 +156,15 @@ class Samples:
         own = (unbiased(aa, a, a, self.n), aa), (unbiased(bb, b, b, self.n), bb)
         first, second = (torch.where(u <= noise * v, 0.0, u) for u, v in own)
         return first, second
+
+    def _of_one(self, moments: PairMoments) -> Tensor:
+        """Return dCov² of two projections of one sample, exactly 0 where it is 0 but for rounding.
+
+        It is a difference of terms that are at least as large as the mean product of row means.
+        """
+        value, terms = self.of_lines(moments), (moments.a_rows * moments.b_rows).mean(-1)
+        noise = NOISE * torch.finfo(value.dtype).eps
+        return torch.where(value.abs() <= noise * terms, 0.0, value)
 
     def correlation(self, moments: PairMoments) -> Tensor:
         """Return R²."""
@@ -133,7 +184,17 @@ class Samples:
 
 def check_method(method: object) -> None:
     """Refuse a method that does not exist; whether it can run is known with the samples."""
-    _checks.check_choice("method", method, ("auto", *TABLE))
+    _checks.check_choice("method", method, METHODS)
+
+
+def check_partial_method(method: object) -> None:
+    """Refuse projections where a statistic is a ratio of products of estimates."""
+    check_method(method)
+    if method == "sliced":
+        raise ValueError(
+            "method must not be 'sliced' for partial statistics: estimates of the three "
+            "covariances make no estimate of the partial one"
+        )
 
 
 def prepare(

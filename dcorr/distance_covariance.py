@@ -7,6 +7,7 @@ versions are in :mod:`dcorr.partial_distance_covariance`, the modules in
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from dcorr._distance_statistics import Settings, prepare, root
@@ -24,6 +25,8 @@ def dcov2(
     method: str = "auto",
     check_finite: bool = False,
     group: Group = None,
+    num_projections: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Squared distance covariance: 0 in the population exactly for independent vectors.
 
@@ -57,7 +60,9 @@ def dcov2(
             never guessed.
         method: ``"auto"``; or ``"dense"``, which keeps the n by n distances, or ``"tiled"``, which
             computes them twice and needs memory for n rows only, or ``"fused"``, which does so in
-            Triton kernels on a CUDA device. The values are the same.
+            Triton kernels on a CUDA device; or ``"univariate"``, which orders samples of one
+            feature (exponent 1) in O(n log n). The values are the same. ``"sliced"`` (exponent 1)
+            is an unbiased estimate, the value of :func:`sliced_dcov2`; ``"auto"`` never takes it.
         check_finite: raise on NaN or infinity. Off by default, since looking at values makes a GPU
             wait; NaN in then gives NaN out.
         group: ``None`` for the samples of this process alone; a ``ProcessGroup``, or ``"world"``
@@ -68,6 +73,9 @@ def dcov2(
             ``"tiled"`` deals its blocks out to the processes; by any other each of them computes
             the whole. Not with ``"fused"``, ``"sliced"`` or distances. Beware:
             ``torch.distributed.group.WORLD`` is ``None`` until there is one; ``"world"`` raises.
+        num_projections: random directions of ``"sliced"``, 64 unless given; with it alone.
+        generator: draws them, on the device of the samples; ``None`` is torch's own. With
+            ``"sliced"`` alone.
 
     Returns:
         Tensor of shape ``batch`` (a scalar for two-dimensional samples), in (unit of x · unit of y)
@@ -101,7 +109,9 @@ def dcov2(
         -0.8889
     """
     with together(group, "dcov2") as team:
-        settings = Settings(unbiased, exponent, metric, method, check_finite, group=group)
+        settings = Settings(
+            unbiased, exponent, metric, method, check_finite, group, num_projections, generator
+        )
         samples = prepare({"x": x, "y": y}, weights, settings, team)
     return samples.result(samples.covariance(samples.moments("x", "y", variances=False)))
 
@@ -116,12 +126,15 @@ def dcov(
     method: str = "auto",
     check_finite: bool = False,
     group: Group = None,
+    num_projections: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Distance covariance, the root of the biased :func:`dcov2`.
 
     .. math:: \mathrm{dCov} = \sqrt{\frac{1}{n^2} \sum_{i,j} A_{ij} B_{ij}}
 
-    There is no unbiased form: the U-statistic may be negative.
+    There is no unbiased form: the U-statistic may be negative. Sliced, it is the root of the
+    estimate of dCov².
 
     Args:
         x: ``(*batch, n, p)`` or ``(n,)``, as in :func:`dcov2`.
@@ -129,9 +142,11 @@ def dcov(
         exponent: of the distances, in (0, 2].
         weights: ``(n,)`` or ``(*batch, n)``, as in :func:`dcov2`.
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
+        method: ``"auto"`` or one by name, as in :func:`dcov2`.
         check_finite: raise on NaN or infinity.
         group: several processes' samples together, as in :func:`dcov2`.
+        num_projections: random directions of ``"sliced"``, as in :func:`dcov2`.
+        generator: draws them, as in :func:`dcov2`.
 
     Returns:
         Tensor of shape ``batch``, >= 0, in the root of (unit of x · unit of y) to the power
@@ -157,7 +172,9 @@ def dcov(
         0.8278
     """
     with together(group, "dcov") as team:
-        settings = Settings(False, exponent, metric, method, check_finite, group=group)
+        settings = Settings(
+            False, exponent, metric, method, check_finite, group, num_projections, generator
+        )
         samples = prepare({"x": x, "y": y}, weights, settings, team)
     return samples.result(root(samples.covariance(samples.moments("x", "y", variances=False))))
 
@@ -172,12 +189,15 @@ def dvar2(
     method: str = "auto",
     check_finite: bool = False,
     group: Group = None,
+    num_projections: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Squared distance variance: :func:`dcov2` of a sample with itself.
 
     .. math:: \mathrm{dVar}^2 = \frac{1}{n^2} \sum_{i,j} A_{ij}^2
 
-    The unbiased form is the U-statistic of :func:`dcov2` with b = a.
+    The unbiased form is the U-statistic of :func:`dcov2` with b = a. Sliced, it is estimated from
+    projections on two independent directions each, and unbiased over them.
 
     Args:
         x: ``(*batch, n, p)`` or ``(n,)``, as in :func:`dcov2`.
@@ -185,9 +205,11 @@ def dvar2(
         exponent: of the distances, in (0, 2].
         weights: ``(n,)`` or ``(*batch, n)``, as in :func:`dcov2`.
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
+        method: ``"auto"`` or one by name, as in :func:`dcov2`.
         check_finite: raise on NaN or infinity.
         group: several processes' samples together, as in :func:`dcov2`.
+        num_projections: random directions of ``"sliced"``, as in :func:`dcov2`.
+        generator: draws them, as in :func:`dcov2`.
 
     Returns:
         Tensor of shape ``batch``, >= 0, in the unit of x to the power 2 · ``exponent``. It is 0 for
@@ -210,7 +232,9 @@ def dvar2(
         1.7068
     """
     with together(group, "dvar2") as team:
-        settings = Settings(unbiased, exponent, metric, method, check_finite, group=group)
+        settings = Settings(
+            unbiased, exponent, metric, method, check_finite, group, num_projections, generator
+        )
         samples = prepare({"x": x}, weights, settings, team)
     return samples.result(samples.variances(samples.moments("x", variances=True))[0])
 
@@ -226,12 +250,15 @@ def dcor2(
     method: str = "auto",
     check_finite: bool = False,
     group: Group = None,
+    num_projections: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Squared distance correlation: :func:`dcov2` without units.
 
     .. math:: R^2 = \frac{\mathrm{dCov}^2(x, y)}{\sqrt{\mathrm{dVar}^2(x)\, \mathrm{dVar}^2(y)}}
 
     The unbiased form puts the three U-statistics in the same formula: the bias-corrected R².
+    Sliced, the three are estimates; their ratio is consistent, but not unbiased, over directions.
 
     Args:
         x: ``(*batch, n, p)`` or ``(n,)``, as in :func:`dcov2`.
@@ -241,9 +268,11 @@ def dcor2(
         exponent: of the distances, in (0, 2].
         weights: ``(n,)`` or ``(*batch, n)``, as in :func:`dcov2`.
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
+        method: ``"auto"`` or one by name, as in :func:`dcov2`.
         check_finite: raise on NaN or infinity.
         group: several processes' samples together, as in :func:`dcov2`.
+        num_projections: random directions of ``"sliced"``, as in :func:`dcov2`.
+        generator: draws them, as in :func:`dcov2`.
 
     Returns:
         Tensor of shape ``batch``, without unit: in [0, 1], the bias-corrected form in [-1, 1]. 1
@@ -272,7 +301,9 @@ def dcor2(
         -0.4161
     """
     with together(group, "dcor2") as team:
-        settings = Settings(unbiased, exponent, metric, method, check_finite, group=group)
+        settings = Settings(
+            unbiased, exponent, metric, method, check_finite, group, num_projections, generator
+        )
         samples = prepare({"x": x, "y": y}, weights, settings, team)
     return samples.result(samples.correlation(samples.moments("x", "y", variances=True)))
 
@@ -287,6 +318,8 @@ def dcor(
     method: str = "auto",
     check_finite: bool = False,
     group: Group = None,
+    num_projections: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Distance correlation, the root of the biased :func:`dcor2`.
 
@@ -302,9 +335,11 @@ def dcor(
         exponent: of the distances, in (0, 2].
         weights: ``(n,)`` or ``(*batch, n)``, as in :func:`dcov2`.
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`dcov2`.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`dcov2`.
+        method: ``"auto"`` or one by name, as in :func:`dcov2`.
         check_finite: raise on NaN or infinity.
         group: several processes' samples together, as in :func:`dcov2`.
+        num_projections: random directions of ``"sliced"``, as in :func:`dcov2`.
+        generator: draws them, as in :func:`dcov2`.
 
     Returns:
         Tensor of shape ``batch``, without unit, in [0, 1]; 0 also for a constant sample.
@@ -328,6 +363,8 @@ def dcor(
         0.7627
     """
     with together(group, "dcor") as team:
-        settings = Settings(False, exponent, metric, method, check_finite, group=group)
+        settings = Settings(
+            False, exponent, metric, method, check_finite, group, num_projections, generator
+        )
         samples = prepare({"x": x, "y": y}, weights, settings, team)
     return samples.result(root(samples.correlation(samples.moments("x", "y", variances=True))))

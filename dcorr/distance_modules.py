@@ -5,9 +5,10 @@ They stand apart from their functions because two files of them share these few 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from dcorr._distance_statistics import Settings
+from dcorr._distance_statistics import Settings, check_method, check_partial_method
 from dcorr._process_group import Group, HoldsGroup
 from dcorr._reduction import check_reduction, reduce_batch
 from dcorr.distance_covariance import dcor, dcor2, dcov, dcov2, dvar2
@@ -16,6 +17,8 @@ from dcorr.partial_distance_covariance import pdcor, pdcov2
 
 class _DistanceLoss(HoldsGroup):
     """The settings that all modules share; no parameters, an empty ``state_dict``."""
+
+    _check_method = staticmethod(check_method)
 
     def __init__(
         self,
@@ -26,10 +29,12 @@ class _DistanceLoss(HoldsGroup):
         reduction: str = "mean",
         check_finite: bool = False,
         group: Group = None,
+        num_projections: int | None = None,
     ) -> None:
         super().__init__()
         # Refuses wrong settings right here, not at the first call.
-        Settings(False, exponent, metric, method, check_finite, group=group)
+        self._check_method(method)
+        Settings(False, exponent, metric, method, check_finite, group, num_projections)
         check_reduction(reduction)
         self.exponent = exponent
         self.metric = metric
@@ -37,12 +42,15 @@ class _DistanceLoss(HoldsGroup):
         self.reduction = reduction
         self.check_finite = check_finite
         self.group = group
+        self.num_projections = num_projections
 
     def extra_repr(self) -> str:
         """Show the settings when the module is printed."""
+        count = self.num_projections
         return (
             f"exponent={self.exponent}, metric={self.metric!r}, method={self.method!r}, "
             f"reduction={self.reduction!r}, check_finite={self.check_finite}{self._group_repr()}"
+            + ("" if count is None else f", num_projections={count}")
         )
 
 
@@ -59,6 +67,7 @@ class _UnbiasedLoss(_DistanceLoss):
         reduction: str = "mean",
         check_finite: bool = False,
         group: Group = None,
+        num_projections: int | None = None,
     ) -> None:
         super().__init__(
             exponent=exponent,
@@ -67,8 +76,9 @@ class _UnbiasedLoss(_DistanceLoss):
             reduction=reduction,
             check_finite=check_finite,
             group=group,
+            num_projections=num_projections,
         )
-        Settings(unbiased, exponent, metric, method, check_finite, group=group)
+        Settings(unbiased, exponent, metric, method, check_finite, group, num_projections)
         self.unbiased = unbiased
 
     def extra_repr(self) -> str:
@@ -85,11 +95,12 @@ class DCov2Loss(_UnbiasedLoss):
         unbiased: the U-statistic, which may be negative.
         exponent: of the distances, in (0, 2].
         metric: ``"euclidean"`` or ``"precomputed"``.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
+        method: ``"auto"`` or one by name, as in :func:`~dcorr.dcov2`.
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
         group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
+        num_projections: random directions of ``"sliced"``, 64 unless given.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -104,7 +115,14 @@ class DCov2Loss(_UnbiasedLoss):
         0.6852
     """
 
-    def forward(self, x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        weights: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Return ``dcov2(x, y)``, reduced over the batch dimensions."""
         value = dcov2(
             x,
@@ -116,6 +134,8 @@ class DCov2Loss(_UnbiasedLoss):
             method=self.method,
             check_finite=self.check_finite,
             group=self.group,
+            num_projections=self.num_projections,
+            generator=generator,
         )
         return reduce_batch(value, self.reduction)
 
@@ -128,11 +148,12 @@ class DCovLoss(_DistanceLoss):
     Args:
         exponent: of the distances, in (0, 2].
         metric: ``"euclidean"`` or ``"precomputed"``.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
+        method: ``"auto"`` or one by name, as in :func:`~dcorr.dcov2`.
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
         group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
+        num_projections: random directions of ``"sliced"``, 64 unless given.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -147,7 +168,14 @@ class DCovLoss(_DistanceLoss):
         0.8278
     """
 
-    def forward(self, x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        weights: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Return ``dcov(x, y)``, reduced over the batch dimensions."""
         value = dcov(
             x,
@@ -158,6 +186,8 @@ class DCovLoss(_DistanceLoss):
             method=self.method,
             check_finite=self.check_finite,
             group=self.group,
+            num_projections=self.num_projections,
+            generator=generator,
         )
         return reduce_batch(value, self.reduction)
 
@@ -171,11 +201,12 @@ class DVar2Loss(_UnbiasedLoss):
         unbiased: the U-statistic, which may be negative.
         exponent: of the distances, in (0, 2].
         metric: ``"euclidean"`` or ``"precomputed"``.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
+        method: ``"auto"`` or one by name, as in :func:`~dcorr.dcov2`.
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
         group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
+        num_projections: random directions of ``"sliced"``, 64 unless given.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -189,7 +220,13 @@ class DVar2Loss(_UnbiasedLoss):
         1.7068
     """
 
-    def forward(self, x: Tensor, *, weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        weights: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Return ``dvar2(x)``, reduced over the batch dimensions."""
         value = dvar2(
             x,
@@ -200,6 +237,8 @@ class DVar2Loss(_UnbiasedLoss):
             method=self.method,
             check_finite=self.check_finite,
             group=self.group,
+            num_projections=self.num_projections,
+            generator=generator,
         )
         return reduce_batch(value, self.reduction)
 
@@ -213,11 +252,12 @@ class DCor2Loss(_UnbiasedLoss):
         unbiased: the U-statistic, which may be negative.
         exponent: of the distances, in (0, 2].
         metric: ``"euclidean"`` or ``"precomputed"``.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
+        method: ``"auto"`` or one by name, as in :func:`~dcorr.dcov2`.
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
         group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
+        num_projections: random directions of ``"sliced"``, 64 unless given.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -232,7 +272,14 @@ class DCor2Loss(_UnbiasedLoss):
         0.3066
     """
 
-    def forward(self, x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        weights: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Return ``dcor2(x, y)``, reduced over the batch dimensions."""
         value = dcor2(
             x,
@@ -244,6 +291,8 @@ class DCor2Loss(_UnbiasedLoss):
             method=self.method,
             check_finite=self.check_finite,
             group=self.group,
+            num_projections=self.num_projections,
+            generator=generator,
         )
         return reduce_batch(value, self.reduction)
 
@@ -256,11 +305,12 @@ class DCorLoss(_DistanceLoss):
     Args:
         exponent: of the distances, in (0, 2].
         metric: ``"euclidean"`` or ``"precomputed"``.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
+        method: ``"auto"`` or one by name, as in :func:`~dcorr.dcov2`.
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
         group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
+        num_projections: random directions of ``"sliced"``, 64 unless given.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -275,7 +325,14 @@ class DCorLoss(_DistanceLoss):
         0.5537
     """
 
-    def forward(self, x: Tensor, y: Tensor, *, weights: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        weights: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """Return ``dcor(x, y)``, reduced over the batch dimensions."""
         value = dcor(
             x,
@@ -286,6 +343,8 @@ class DCorLoss(_DistanceLoss):
             method=self.method,
             check_finite=self.check_finite,
             group=self.group,
+            num_projections=self.num_projections,
+            generator=generator,
         )
         return reduce_batch(value, self.reduction)
 
@@ -298,7 +357,7 @@ class PDCov2Loss(_DistanceLoss):
     Args:
         exponent: of the distances, in (0, 2].
         metric: ``"euclidean"`` or ``"precomputed"``.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
+        method: ``"auto"`` or one by name, but ``"sliced"``, as in :func:`~dcorr.dcov2`.
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
@@ -317,6 +376,8 @@ class PDCov2Loss(_DistanceLoss):
         >>> round(module(x, y, z).item(), 4)
         -0.9233
     """
+
+    _check_method = staticmethod(check_partial_method)
 
     def forward(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """Return ``pdcov2(x, y, z)``, reduced over the batch dimensions."""
@@ -341,7 +402,7 @@ class PDCorLoss(_DistanceLoss):
     Args:
         exponent: of the distances, in (0, 2].
         metric: ``"euclidean"`` or ``"precomputed"``.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``.
+        method: ``"auto"`` or one by name, but ``"sliced"``, as in :func:`~dcorr.dcov2`.
         reduction: ``"mean"`` or ``"sum"`` over the batch dimensions, or ``"none"``. Samples are
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
@@ -360,6 +421,8 @@ class PDCorLoss(_DistanceLoss):
         >>> round(module(x, y, z).item(), 4)
         -0.4408
     """
+
+    _check_method = staticmethod(check_partial_method)
 
     def forward(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """Return ``pdcor(x, y, z)``, reduced over the batch dimensions."""

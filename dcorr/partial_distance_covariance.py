@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcorr._distance_statistics import NOISE, Samples, Settings, prepare, ratio
+from dcorr._distance_statistics import (
+    NOISE,
+    Samples,
+    Settings,
+    check_partial_method,
+    prepare,
+    ratio,
+)
 from dcorr._process_group import Group, together
 
 
@@ -39,7 +46,7 @@ def pdcov2(
         z: ``(*batch, n, r)`` or ``(n,)``; same n, device and dtype; what is projected out.
         exponent: of the distances, in (0, 2].
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`~dcorr.dcov2`.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`~dcorr.dcov2`.
+        method: ``"auto"`` or one by name, but ``"sliced"``, as in :func:`~dcorr.dcov2`.
         check_finite: raise on NaN or infinity.
         group: several processes' samples together, as in :func:`~dcorr.dcov2`.
 
@@ -67,6 +74,7 @@ def pdcov2(
         -0.8889
     """
     with together(group, "pdcov2") as team:
+        check_partial_method(method)
         settings = Settings(True, exponent, metric, method, check_finite, group=group)
         samples = prepare({"x": x, "y": y, "z": z}, None, settings, team)
     xy, _, _ = _projected(samples)
@@ -99,7 +107,7 @@ def pdcor(
         z: ``(*batch, n, r)`` or ``(n,)``; same n, device and dtype; what is projected out.
         exponent: of the distances, in (0, 2].
         metric: ``"euclidean"`` or ``"precomputed"``, as in :func:`~dcorr.dcov2`.
-        method: ``"auto"``, ``"dense"`` or ``"tiled"``, as in :func:`~dcorr.dcov2`.
+        method: ``"auto"`` or one by name, but ``"sliced"``, as in :func:`~dcorr.dcov2`.
         check_finite: raise on NaN or infinity.
         group: several processes' samples together, as in :func:`~dcorr.dcov2`.
 
@@ -128,6 +136,7 @@ def pdcor(
         1.0
     """
     with together(group, "pdcor") as team:
+        check_partial_method(method)
         settings = Settings(True, exponent, metric, method, check_finite, group=group)
         samples = prepare({"x": x, "y": y, "z": z}, None, settings, team)
     return samples.result(ratio(*_projected(samples)))

@@ -8,13 +8,26 @@ from typing import Any
 import pytest
 import torch
 
-from dcorr import DCor2Loss, DCov2Loss, dcor, dcor2, dcov, dcov2, dvar2, pdcor, pdcov2
+from dcorr import (
+    DCor2Loss,
+    DCov2Loss,
+    PDCorLoss,
+    dcor,
+    dcor2,
+    dcov,
+    dcov2,
+    dvar2,
+    pdcor,
+    pdcov2,
+    sliced_dcov2,
+)
 from dcorr.pairwise import TABLE, pair_moments
 
 X, Y = torch.zeros(6, 3), torch.zeros(6, 2)
 F64, HALF = torch.float64, torch.float16
 NAN = torch.tensor([0.0, float("nan"), 1.0, 2.0])
-METHODS = ", ".join(repr(name) for name in ("auto", *TABLE))
+BACKENDS = ", ".join(repr(name) for name in ("auto", *TABLE))
+METHODS = f"{BACKENDS}, 'sliced'"
 Row = tuple[str, Callable[[], Any], type[Exception], str]
 
 DISTANCE_COVARIANCE: list[Row] = [
@@ -318,6 +331,83 @@ DISTANCE_COVARIANCE: list[Row] = [
         f"method must be one of {METHODS}, got 'Dense'",
     ),
     (
+        "sliced with another exponent",
+        lambda: dcov2(X, Y, exponent=1.5, method="sliced"),
+        ValueError,
+        "exponent must be 1 with method='sliced', got 1.5",
+    ),
+    (
+        "sliced distances",
+        lambda: dcov2(torch.zeros(6, 6), torch.zeros(6, 6), metric="precomputed", method="sliced"),
+        ValueError,
+        "method must be 'auto' or 'dense' with metric='precomputed', which is n by n already, "
+        "got 'sliced'",
+    ),
+    (
+        "projections without slices",
+        lambda: dcor2(X, Y, num_projections=64),
+        ValueError,
+        "num_projections must be None with method='auto': only method='sliced' draws random "
+        "directions",
+    ),
+    (
+        "generator without slices",
+        lambda: dvar2(X, method="dense", generator=torch.Generator()),
+        ValueError,
+        "generator must be None with method='dense': only method='sliced' draws random directions",
+    ),
+    (
+        "no projections",
+        lambda: dcov(X, Y, method="sliced", num_projections=0),
+        ValueError,
+        "num_projections must be at least 1, got 0",
+    ),
+    (
+        "fractional projections",
+        lambda: dcov2(X, Y, method="sliced", num_projections=8.0),
+        TypeError,
+        "num_projections must be an integer, got float",
+    ),
+    (
+        "one projection with an error",
+        lambda: sliced_dcov2(X, Y, num_projections=1),
+        ValueError,
+        "num_projections must be at least 2, got 1",
+    ),
+    (
+        "seed for a generator",
+        lambda: dcov2(X, Y, method="sliced", generator=3),
+        TypeError,
+        "generator must be a torch.Generator, got int",
+    ),
+    (
+        "generator of another device",
+        lambda: dcov2(X.to("meta"), Y.to("meta"), method="sliced", generator=torch.Generator()),
+        ValueError,
+        "generator must be on the device of the samples, meta, got cpu",
+    ),
+    (
+        "partial and sliced",
+        lambda: pdcov2(X, Y, X, method="sliced"),
+        ValueError,
+        "method must not be 'sliced' for partial statistics: estimates of the three covariances "
+        "make no estimate of the partial one",
+    ),
+    (
+        "partial module, sliced",
+        lambda: PDCorLoss(method="sliced"),
+        ValueError,
+        "method must not be 'sliced' for partial statistics: estimates of the three covariances "
+        "make no estimate of the partial one",
+    ),
+    (
+        "module with projections without slices",
+        lambda: DCov2Loss(num_projections=8),
+        ValueError,
+        "num_projections must be None with method='auto': only method='sliced' draws random "
+        "directions",
+    ),
+    (
         "univariate method for two features",
         lambda: dcov2(X[:, :1], Y, method="univariate"),
         ValueError,
@@ -477,7 +567,7 @@ DISTANCE_COVARIANCE: list[Row] = [
         "operator with a method that does not exist",
         lambda: pair_moments(X, Y, method="fused2"),
         ValueError,
-        f"method must be one of {METHODS}, got 'fused2'",
+        f"method must be one of {BACKENDS}, got 'fused2'",
     ),
 ]
 
