@@ -139,9 +139,8 @@ class Samples:
         """Return dCov² of samples or of their projections."""
         if self.settings.unbiased:
             return unbiased(moments.ab, moments.a_rows, moments.b_rows, self.n)
-        # Of Euclidean distances it is negative by rounding alone. Given matrices need not be such
-        # distances, and then it may really be negative.
-        return moments.ab if self.settings.metric == "precomputed" else moments.ab.clamp(min=0.0)
+        # Given matrices need not be Euclidean distances, and then it may really be negative.
+        return moments.ab
 
     def variances(self, moments: PairMoments) -> tuple[Tensor, Tensor]:
         """Return dVar² of both samples, exactly 0 where it is 0 but for rounding."""
@@ -229,7 +228,7 @@ def prepare(
         work = torch.promote_types(work, _checks.compute_dtype(t))
     first = given[0]
     result_dtype = work if _checks.autocasts(first) else first.dtype
-    tensors = {name: t.to(work).expand(*batch, *t.shape[-2:]) for name, t in tensors.items()}
+    tensors = {name: _expanded(t.to(work), batch) for name, t in tensors.items()}
     if weights is not None:
         weights = weights.to(work).expand(*batch, n)
     if team is not None:
@@ -237,6 +236,11 @@ def prepare(
     if weights is not None:
         weights = weights / weights.sum(-1, keepdim=True)
     return Samples(tensors, weights, settings, n, result_dtype, team)
+
+
+def _expanded(t: Tensor, batch: torch.Size) -> Tensor:
+    # The usual case is spared a node of the graph.
+    return t if t.shape[:-2] == batch else t.expand(*batch, *t.shape[-2:])
 
 
 def _gathered(
