@@ -118,10 +118,13 @@ class _Pull:
                 grad += (a @ (u if unit is None else u * unit).unsqueeze(-1)).squeeze(-1)
         return grad
 
-    def _factor(self, i: int, j: int, g: Tensor, k: int) -> Tensor:
+    def _factor(self, i: int, j: int, g: Tensor, k: int) -> Tensor | float:
         """Return what one matrix of a product is multiplied by in the gradient of side k."""
         share = 1.0 if self.weights is not None else 1.0 / self.distances[0].shape[-1] ** 2
-        factor = g.view(-1, 1) * ((4.0 if i == j else 2.0) * share)
+        number = (4.0 if i == j else 2.0) * share
+        if len(g) == 1 and g.device.type == "cpu" and self.units[i] is self.units[j] is None:
+            return number * g.item()
+        factor = g.view(-1, 1) * number
         for scale in (self.units[i], self.units[j]):
             factor = factor if scale is None else factor * scale
         return self._narrow(factor, k).unsqueeze(-1)
@@ -132,12 +135,12 @@ class _Pull:
         factor = factor if scale is None else factor / scale[..., 0]
         return factor.to(self.dtype)  # torch multiplies two dtypes many times slower than one
 
-    def _gradient_of_powers(self, k: int, terms: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def _gradient_of_powers(self, k: int, terms: list[tuple[Tensor, Tensor | float]]) -> Tensor:
         """Return the gradient with respect to ``a_ij``, both places of each pair together."""
         n = self.matrices[k].shape[-1]
         total = torch.zeros_like(self.matrices[k])
         for matrix, factor in terms:
-            total.addcmul_(matrix, factor)
+            total += matrix * factor
         w = None if self.weights is None else self.weights.to(self.dtype)
         if w is not None:
             total *= w.unsqueeze(-1) * w.unsqueeze(-2)

@@ -44,7 +44,9 @@ def pair_moments(
     variances: bool,
 ) -> Outputs:
     """Return the moments of ``(*batch, n, p)`` and ``(*batch, n, q)``, or of one sample alone."""
-    outputs: Outputs = _apply(_PairMoments, x, y, weights, exponent, method, variances)
+    eager = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    function = _EagerPairMoments if eager else _PairMoments
+    outputs: Outputs = _apply(function, x, y, weights, exponent, method, variances)
     return outputs[:MOMENTS]
 
 
@@ -95,6 +97,18 @@ class _PairMoments(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Outputs, Any]:
         outputs = _apply(_PairMoments, *_leading(info.batch_size, in_dims, args))
         return outputs, (0,) * len(outputs)
+
+
+class _EagerPairMoments(_PairMoments):
+    """The same without ``torch.func``, whose form costs a quarter of a small problem's time."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Outputs:
+        output = tuple(_moments(*inputs))
+        _PairMoments.setup_context(ctx, inputs, output)
+        return output
+
+    setup_context = torch.autograd.Function.setup_context  # none of its own
 
 
 class _PairPull(torch.autograd.Function):
