@@ -17,9 +17,9 @@ from dcorr.pairwise import fused, operator, shared
 # Up to this many samples the n by n matrices are kept; above, blocks are computed twice instead.
 DENSE_SAMPLES = 256
 
-# Above so many samples ordering them is the quickest in one dimension: alone from about 400 on, in a
-# batch of eight from 128. It takes some two hundred operations, so a device to which each is sent
-# on its own needs more samples to be busy (how many more has not been measured).
+# Above so many samples ordering them is the quickest in one dimension (in a batch of eight from 128
+# on, alone from about 400). It takes some two hundred operations, so a device to which each is sent
+# on its own needs more samples to be busy; how many more has not been measured.
 ORDERED_SAMPLES = {"cpu": 256}
 ORDERED_SAMPLES_ELSEWHERE = 8192
 
