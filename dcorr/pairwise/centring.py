@@ -103,16 +103,19 @@ class PairSums:
         n = self.rows[0].shape[-1]
         dtype = self.rows[0].dtype
         weights = None if self.weights is None else self.weights.to(dtype)
+        size: float | Tensor = n
+        if weights is not None:  # as they were summed with: narrow ones do not quite sum to 1
+            size = weights.sum(-1, keepdim=True)
+            weights = weights / size
         share = 1.0 / n if weights is None else weights
         shifts = [side.shift.to(dtype) for side in self.sides]
         # Row means of the shifted distances: what they hold besides A, here with the diagonal -2s.
         left = [
-            (rows / n if weights is None else rows) - 2 * share * shift
-            for rows, shift in zip(self.rows, shifts, strict=True)
+            rows / size - 2 * share * shift for rows, shift in zip(self.rows, shifts, strict=True)
         ]
         means = {}
         for (k, m), off_diagonal in self.products.items():
-            total = off_diagonal / n**2 if weights is None else off_diagonal
+            total = (off_diagonal.unsqueeze(-1) / size**2).squeeze(-1)
             diagonal = 4 * mean(share * shifts[k] * shifts[m], weights)
             excess = mean(left[k], weights) * mean(left[m], weights)
             excess = excess - 2 * mean(left[k] * left[m], weights)

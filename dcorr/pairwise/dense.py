@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dcorr.pairwise.backend import PAIRS, Incoming, Moments
 from dcorr.pairwise.centring import powers
-from dcorr.pairwise.preparation import prepare, work_dtype
+from dcorr.pairwise.preparation import normalised, prepare, work_dtype
 from dcorr.pairwise.sample import Sample, slopes, wide
 
 
@@ -20,7 +20,7 @@ def forward(
 ) -> Moments:
     """Return the moments of one or two samples; distances are kept, as they are and centred."""
     points, _ = prepare(samples, None)
-    w = None if weights is None else weights.to(wide(weights))
+    w = None if weights is None else normalised(weights)
     units = [_unit(sample, exponent) for sample in points]
     distances, rows, matrices = [], [], []
     for sample, unit in zip(points, units, strict=True):
@@ -80,7 +80,7 @@ class _Pull:
         self.incoming = incoming
         self.distances, self.matrices = kept[: len(points)], kept[len(points) :]
         self.dtype = kept[0].dtype
-        self.weights = weights
+        self.weights = None if weights is None else normalised(weights)
         self.units = [_unit(sample, exponent) for sample in points]
 
     def of_sample(self, k: int) -> Tensor:
@@ -103,7 +103,7 @@ class _Pull:
     def of_weights(self) -> Tensor:
         """Return the gradient of weights of sum 1, up to a constant along them."""
         assert self.weights is not None
-        w = self.weights.to(wide(self.weights))
+        w = self.weights
         grad = torch.zeros_like(w)
         for (i, j), g in self.incoming.products.items():
             product = self.matrices[i].to(w.dtype) * self.matrices[j]

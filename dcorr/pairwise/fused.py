@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from dcorr.pairwise.backend import PAIRS, Incoming, Moments
-from dcorr.pairwise.preparation import work_dtype
+from dcorr.pairwise.preparation import normalised, work_dtype
 
 # Up to so many features differences cost no more than the products of padded halves.
 FEW_FEATURES = 8
@@ -123,7 +123,7 @@ class Pairs:
         # Squares of narrower numbers have room in float64 as they are.
         self.scaled = first.dtype == torch.float64 or self.dtype == torch.float32
         self.exponent = exponent
-        self.weights = None if weights is None else weights.contiguous()
+        self.weights = None if weights is None else normalised(weights).to(self.dtype)
         self.sides = [self._prepare(x.contiguous()) for x in samples]
 
     def _prepare(self, x: Tensor) -> Side:

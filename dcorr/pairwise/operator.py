@@ -245,6 +245,10 @@ def run_backward(
         )
     if y is None:
         pulled.insert(1, None)
+    if weights is not None and pulled[2] is not None:
+        # A constant along the weights is arbitrary, and a large one would cost digits.
+        gw, w = pulled[2], weights.reshape(-1, n).to(pulled[2].dtype)
+        pulled[2] = gw - ((gw * w).sum(-1, keepdim=True) / w.sum(-1, keepdim=True))
     gx, gy, gw = (
         x.new_empty((*x.shape[:-2], 0))
         if g is None or t is None

@@ -26,7 +26,17 @@ def prepare(points: list[Tensor], weights: Tensor | None) -> tuple[list[Sample],
     """Return samples and weights in the dtype to compute in."""
     dtype = work_dtype(points)
     samples = [form_of(x)(x, dtype, name) for x, name in zip(points, "xy", strict=False)]
-    return samples, None if weights is None else weights.to(dtype)
+    return samples, None if weights is None else normalised(weights).to(dtype)
+
+
+def normalised(weights: Tensor) -> Tensor:
+    """Return weights ``(B, N)`` in a wide dtype, of sum 1 there too.
+
+    Where one weight is nearly all of it, what narrow weights lack of 1 is not small beside the
+    others.
+    """
+    weights = weights.to(wide(weights))
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def form_of(x: Tensor) -> type[Sample]:

@@ -175,7 +175,7 @@ class WeightPull:
         """Return the gradient, with what the blocks leave out: the diagonal and the shifts."""
         grad = self.grad
         if not beside_blocks:
-            return grad.to(self.weights.dtype)
+            return grad
         shifts = [side.shift.to(grad.dtype) for side in self.pull.sides]
         for (k, m), g in self.pull.products.items():
             grad = grad + self._factor(k, m, g) * self.weights * 4 * shifts[k] * shifts[m]
@@ -183,4 +183,4 @@ class WeightPull:
             if u is not None:
                 total, product = (t.sum(-1, keepdim=True) for t in (u, u * shift))
                 grad = grad + shift * total + product - 2 * shift * u
-        return grad.to(self.weights.dtype)
+        return grad

@@ -98,7 +98,7 @@ class Sample(ABC):
         return self.distances(every, every).d
 
     def rough_distances(self, rows: slice, columns: slice) -> Tensor:
-        """Return the distances of a block of pairs with no care for near ones."""
+        """Return the distances of a block of pairs with little care for near ones."""
         return self.distances(rows, columns).d
 
     @abstractmethod
@@ -173,7 +173,8 @@ class SampleByDifferences(Sample):
 def slopes(d: Tensor, exponent: float) -> Tensor:
     r"""Return :math:`\alpha d^{\alpha - 2}`: times a difference, the gradient; 0 at 0."""
     if exponent == 2.0:
-        return torch.full_like(d, 2.0)  # coincident points have a difference of 0 all the same
+        # Coincident points have a difference of 0 all the same, but for rounding in a product.
+        return (d != 0).to(d.dtype).mul_(2.0)
     if exponent == 1.0:
         # Several times faster than a comparison and a mask.
         return d.reciprocal().nan_to_num_(nan=torch.nan, posinf=0.0, neginf=0.0)

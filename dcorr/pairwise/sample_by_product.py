@@ -105,9 +105,12 @@ class SampleByProduct(Sample):
         return squared.sqrt_()
 
     def rough_distances(self, rows: slice, columns: slice) -> Tensor:
-        """Return the distances of a block of pairs with no care for near ones."""
+        """Return the distances of a block of pairs, of near ones just 0."""
         left, right = self.factors
-        return torch.bmm(left[..., rows].mT, right[..., columns]).clamp_(min=0.0).sqrt_()
+        squared = torch.bmm(left[..., rows].mT, right[..., columns])
+        norms = left[:, -1]
+        reach = norms[:, rows, None] + norms[:, None, columns]
+        return squared.masked_fill_(squared < reach.mul_(self.near), 0.0).sqrt_()
 
     def pull_all(self, w: Tensor, d: Tensor, inverse: Tensor) -> Tensor:
         """Return the gradient of all pairs, where no block has been pulled."""

@@ -27,13 +27,23 @@ KEPT = 1 << 19
 def scratch(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Return uninitialised memory, which the next call with this name and dtype returns again."""
     size = math.prod(shape)
-    if like.device.type != "cpu" or size > KEPT:
+    if like.device.type != "cpu" or size > KEPT or not _is_plain(like):
         return like.new_empty(shape)
     key = name, like.dtype
     buffer = _buffers.by_key.get(key)
     if buffer is None or buffer.numel() < size:
         # Not under inference mode, whose tensors other calls could not write to.
         with torch.inference_mode(False):
-            buffer = torch.empty(size, dtype=like.dtype)
+            buffer = torch.empty(size, dtype=like.dtype, device=like.device)
         _buffers.by_key[key] = buffer
     return buffer[:size].view(shape)
+
+
+def _is_plain(t: Tensor) -> bool:
+    """Tell whether memory made now is real memory, and nobody records what is written to it.
+
+    Fake tensors, and whatever traces the operations on tensors, must not leave theirs to later
+    calls, nor find that of earlier ones.
+    """
+    modes: int = torch._C._len_torch_dispatch_stack()
+    return type(t) is Tensor and modes == 0 and torch._C._get_tracing_state() is None

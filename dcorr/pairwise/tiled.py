@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dcorr._process_group import Team
 from dcorr.pairwise.backend import Incoming, Moments
-from dcorr.pairwise.centring import Block, PairSums, Side, powers
+from dcorr.pairwise.centring import Block, PairSums, Side, mean, powers
 from dcorr.pairwise.preparation import prepare
 from dcorr.pairwise.pull import pull_blocks
 
@@ -81,7 +81,7 @@ def _forward(
     points, weights = prepare(samples, weights)
     sides = [Side(sample, exponent) for sample in points]
     for side in sides:
-        side.shift_by(_estimated_row_means(side), weights)
+        side.shift_by(_estimated_row_means(side, weights), weights)
     if team is not None:
         # The sums are put right for one shift, and no two machines need round alike.
         team.copy_first_([side.shift for side in sides])
@@ -150,11 +150,17 @@ def _triangle(n: int, size: int) -> Iterator[tuple[slice, slice]]:
             yield rows, columns
 
 
-def _estimated_row_means(side: Side) -> Tensor:
+def _estimated_row_means(side: Side, weights: Tensor | None) -> Tensor:
     n, size = side.shift.shape[-1], _rows(side.shift)
     landmarks = slice(0, n, -(-n // LANDMARKS))
+    if weights is not None:
+        # What has no weight must not count: of a sample that is constant but for it, the shifted
+        # distances are then exactly 0.
+        w = weights[:, None, landmarks]
+        total = w.sum(-1, keepdim=True)
+        weights = torch.where(total > 0, w / total, 1.0 / w.shape[-1])
     means = []
     for top in range(0, n, size):
         d = side.sample.rough_distances(slice(top, min(top + size, n)), landmarks)
-        means.append(powers(d, side.exponent).mean(-1))
+        means.append(mean(powers(d, side.exponent), weights))
     return torch.cat(means, -1)

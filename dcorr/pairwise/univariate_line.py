@@ -31,8 +31,16 @@ class Line:
             self.weights = weights * (n / weights.sum(-1, keepdim=True))
         self.weighted = weights is not None
         # From a point in the middle: no offset costs digits, constants and most ties are exactly 0.
-        self.points = points - points[:, n // 2].unsqueeze(-1)
+        # The middle of what has weight, so that this also holds where all others have none.
+        self.points = points - points.gather(-1, self._middle())
         self.constant = (keys[:, :1] == keys[:, -1:]) & self.points[:, :1].isfinite()
+
+    def _middle(self) -> Tensor:
+        """Return the place of the middle point, ``(B, 1)``, the first with half of the weight."""
+        if not self.weighted:
+            return self.order.new_full((len(self.order), 1), self.order.shape[-1] // 2)
+        running = self.weights.cumsum(-1)
+        return (running < running[:, -1:] / 2).sum(-1, keepdim=True)
 
     def put_back(self, values: Tensor) -> Tensor:
         """Return values in the order in which the samples came."""

@@ -33,7 +33,7 @@ from dcorr import (
     pdcov2,
 )
 from tests.dcorr import oracle
-from tests.dcorr.methods import features
+from tests.dcorr.methods import exponents, features
 from tests.dcorr.oracle import draw
 from tests.dcorr.tolerances import tolerance
 
@@ -180,6 +180,36 @@ def test_constant_sample_gives_zero_and_a_zero_gradient(
         assert value.item() == 0.0
     assert torch.count_nonzero(x.grad) == 0
     assert torch.count_nonzero(y.grad) == 0
+
+
+def test_constant_sample_has_a_zero_gradient_with_exponent_two(method: str) -> None:
+    for exponent in exponents(method, 2.0):
+        x = torch.full((33, 17), 1.1, requires_grad=True)
+        dcov2(x, draw(33, 2, dtype=torch.float32), exponent=exponent, method=method).backward()
+        assert torch.count_nonzero(x.grad) == 0
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+@pytest.mark.parametrize(("n", "p"), [(20, 1), (20, 4), (300, 1), (300, 4)])
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_constant_but_for_samples_without_weight(
+    n: int, p: int, share: float, dtype: torch.dtype, method: str
+) -> None:
+    """Padding, told by weights of 0, makes no constant vary."""
+    if method == "fused" and n > 256 and dtype == torch.float32:
+        pytest.xfail("its shifts are estimated from samples without weight too: 0 but for rounding")
+    inside = torch.rand(n, generator=torch.Generator().manual_seed(n)) < share
+    inside[3] = True
+    (p,) = features(method, p)
+    x, y = (1e3 + 10 * draw(n, p, seed=seed, dtype=dtype) for seed in (1, 2))
+    x[inside], y[inside] = 1e3 + 3.7, -1.3
+    weights = inside.to(dtype).requires_grad_()
+    x.requires_grad_()
+    assert dvar2(x, weights=weights, method=method).item() == 0
+    value = dcor2(x, y, weights=weights, method=method)
+    value.backward()
+    assert value.item() == 0
+    assert torch.count_nonzero(x.grad) == torch.count_nonzero(weights.grad) == 0
 
 
 @pytest.mark.parametrize("function", [dcov2, dcor2])

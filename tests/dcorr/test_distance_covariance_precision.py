@@ -62,6 +62,35 @@ def check(n: int, p: int, q: int, dependent: bool, offset: float, methods: list[
                 assert_close(a.double(), b, rtol=0, atol=atol, msg=lambda m, s=label: f"{s}: {m}")
 
 
+def test_one_weight_is_nearly_all(method: str) -> None:
+    """What narrow weights lack of their sum is not small beside the others."""
+    p, q = features(method, 3, 2)
+    weights = torch.full((30,), 1e-6)
+    weights[4] = 0.7
+    narrow = [draw(30, p, dtype=F32), draw(30, q, seed=1, dtype=F32), weights]
+    exact = [t.double().requires_grad_() for t in narrow]
+    narrow = [t.requires_grad_() for t in narrow]
+    ours = dcov2(*narrow[:2], weights=narrow[2], method=method)
+    theirs = dcov2(*exact[:2], weights=exact[2], method="dense")
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+    expected = torch.autograd.grad(theirs, exact)
+    for a, b in zip(torch.autograd.grad(ours, narrow), expected, strict=True):
+        assert_close(a.double(), b, rtol=0, atol=1e-4 * b.abs().max().item())
+
+
+def test_gradient_of_weights_that_hardly_matter(method: str) -> None:
+    """What all weights' gradients have in common does not count, and must not cost digits."""
+    x = torch.tensor([[0.0], [1e6], [-1e6], [3e6], [2e6]])
+    y = torch.tensor([[0.0], [1.0], [-1.0], [3.0], [2.0]])
+    narrow = torch.ones(5, requires_grad=True)
+    exact = torch.ones(5, dtype=F64, requires_grad=True)
+    (ours,) = torch.autograd.grad(dcov2(x, y, weights=narrow, method=method), narrow)
+    (theirs,) = torch.autograd.grad(
+        dcov2(x.double(), y.double(), weights=exact, method="dense"), exact
+    )
+    assert_close(ours.double(), theirs, rtol=0, atol=1e-6 * theirs.abs().max().item())
+
+
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("dependent", [False, True])
 @pytest.mark.parametrize(("p", "q"), DIMS)

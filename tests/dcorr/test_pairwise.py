@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
 from dcorr.pairwise import (
@@ -259,6 +262,40 @@ def test_gradient_between_points_that_all_but_coincide(
 
 
 # -- memory and choice ----------------------------------------------------------------------------
+
+
+def in_a_new_thread(run: Callable[[], Tensor]) -> Tensor:
+    """Run where no memory has been kept yet."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
+
+
+def test_kept_memory_is_where_the_samples_are(method: str) -> None:
+    x = torch.randn(40, *features(method, 5), generator=torch.Generator().manual_seed(0))
+    expected = pair_moments(x, method=method).aa
+
+    def moments() -> Tensor:
+        with torch.device("meta"):
+            return pair_moments(x, method=method).aa
+
+    assert_close(in_a_new_thread(moments), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", ["dense", "tiled"])
+def test_fake_tensors_leave_nothing_to_later_calls(method: str) -> None:
+    x = torch.randn(40, 1, generator=torch.Generator().manual_seed(0))
+    expected = pair_moments(x, method=method).aa
+
+    def moments() -> Tensor:
+        with FakeTensorMode() as mode:
+            pair_moments(mode.from_tensor(x), method=method)
+        first = pair_moments(x, method=method).aa
+        with FakeTensorMode() as mode:
+            pair_moments(mode.from_tensor(x), method=method)
+        assert_close(pair_moments(x, method=method).aa, first, rtol=0, atol=0)
+        return first
+
+    assert_close(in_a_new_thread(moments), expected, rtol=0, atol=0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory as Linux counts it")
