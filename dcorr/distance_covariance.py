@@ -58,11 +58,12 @@ def dcov2(
         metric: ``"euclidean"``, or ``"precomputed"``: x and y are then ``(*batch, n, n)``
             matrices of distances, symmetric with a zero diagonal (which is not checked). It is
             never guessed.
-        method: ``"auto"``; or ``"dense"``, which keeps the n by n distances, or ``"tiled"``, which
-            computes them twice and needs memory for n rows only, or ``"fused"``, which does so in
-            Triton kernels on a CUDA device; or ``"univariate"``, which orders samples of one
-            feature (exponent 1) in O(n log n). The values are the same. ``"sliced"`` (exponent 1)
-            is an unbiased estimate, the value of :func:`sliced_dcov2`; ``"auto"`` never takes it.
+        method: ``"auto"``; or ``"dense"``, which keeps the n by n distances, as they are and
+            centred, or ``"tiled"``, which computes them twice and needs memory for n rows only, or
+            ``"fused"``, which does so in Triton kernels on a CUDA device; or ``"univariate"``,
+            which orders samples of one feature (exponent 1) in O(n log n). The values are the same
+            but for rounding. ``"sliced"`` (exponent 1) is an unbiased estimate, the value of
+            :func:`sliced_dcov2`; ``"auto"`` never takes it.
         check_finite: raise on NaN or infinity. Off by default, since looking at values makes a GPU
             wait; NaN in then gives NaN out.
         group: ``None`` for the samples of this process alone; a ``ProcessGroup``, or ``"world"``

@@ -362,6 +362,7 @@ class PDCov2Loss(_DistanceLoss):
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
         group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
+        num_projections: ``None``, since partial statistics have no sliced form.
 
     Raises:
         TypeError: for a setting of the wrong type.
@@ -407,6 +408,7 @@ class PDCorLoss(_DistanceLoss):
             always averaged: without batch dimensions the three are the same scalar.
         check_finite: raise on NaN or infinity.
         group: ``None``, ``"world"`` or a ``ProcessGroup``, looked up at each call.
+        num_projections: ``None``, since partial statistics have no sliced form.
 
     Raises:
         TypeError: for a setting of the wrong type.

@@ -41,6 +41,15 @@ def test_the_pages_with_examples_are_found():
     assert {page.name for page in PAGES} >= {"getting_started.md", "data.md", "cdnet.md"}
 
 
+def test_the_map_of_dcorr_names_every_file():
+    page = (DOCS / "design.md").read_text(encoding="utf-8")
+    named = re.findall(r"^ *(\w+\.py) ", page.split("### dcorr, file by file")[1], re.MULTILINE)
+    package = DOCS.parent / "dcorr"
+    files = [p.name for p in package.glob("*.py") if p.name != "__init__.py"]
+    files += [p.name for p in (package / "pairwise").glob("*.py")]
+    assert sorted(named) == sorted(files)
+
+
 @pytest.fixture(scope="module")
 def mathml():
     pytest.importorskip("sphinx", reason="the documentation's packages are not installed")
