@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import measure
 import pytest
 import torch
 from measure import Prepared, keep_threads, read_rows, summary, time_for, time_in_turn, write_rows
@@ -19,8 +20,16 @@ def test_rivals_are_called_in_turn_and_setups_are_not_timed() -> None:
         "b": Prepared(lambda: said.append("made") or "b", said.append),
     }
     times = time_in_turn(calls, rounds=2, warmup=1, device=CPU)
-    assert said == ["a", "made", "b"] * 3
+    # Each once untimed, right before it is timed.
+    assert said == ["a", "a", "made", "b", "made", "b"] * 3
     assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
+
+
+def test_long_calls_are_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "LONG", 0.0)
+    said: list[str] = []
+    time_in_turn({"a": lambda: said.append("a")}, rounds=3, warmup=0, device=CPU)
+    assert len(said) == 1 + 3  # only the first time it is not known how long it takes
 
 
 def test_a_budget_sets_the_rounds() -> None:
