@@ -73,7 +73,7 @@ class PairPull:
         matrices = shifted(self.sides, block)
         for k, (side, distances) in enumerate(zip(self.sides, block.distances, strict=True)):
             if self.wanted[k]:
-                # A plain matrix is the gradient of one side only, so it may be overwritten.
+                # With one product alone, no other side needs the matrix that is overwritten here.
                 plain = self.plain[k]
                 if plain is None:
                     total = self._gradient_of_powers(k, matrices, block)
@@ -90,12 +90,13 @@ class PairPull:
     def _plain(self, k: int) -> tuple[int, Tensor] | None:
         """Return the one matrix and the factor that are the whole gradient, if they are.
 
-        So it is for a covariance alone. A factor is cheaper to apply to the sum of the pulls.
+        So it is for one product alone. A factor is cheaper to apply to the sum of the pulls.
         """
-        terms = [(i, j, g) for (i, j), g in self.products.items() if k in (i, j)]
-        if len(terms) != 1 or self.weights is not None or self.rows[k] is not None:
+        if len(self.products) != 1 or self.weights is not None or self.rows[k] is not None:
             return None
-        ((i, j, g),) = terms
+        (((i, j), g),) = self.products.items()
+        if k not in (i, j):
+            return None
         return (j if i == k else i), self._factor(i, j, g) / self.sides[k].scale
 
     def _factor(self, i: int, j: int, g: Tensor) -> Tensor:

@@ -67,6 +67,7 @@ class Sample(ABC):
         if not self.widened:
             deviations = self._deviations()
             self.scale = _scale(deviations)
+            # Here already, in the memory of the deviations: to make those again is another pass.
             self.centred = deviations.sub_(deviations.mean(-2, keepdim=True))
 
     @cached_property

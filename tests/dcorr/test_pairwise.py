@@ -219,7 +219,38 @@ def test_many_near_points_are_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -
     assert_moments_close(pair_moments(x, method="dense"), whole, 0.0)
 
 
+SOME_PRODUCTS = [["ab"], ["aa"], ["bb"], ["ab", "aa"], ["ab", "bb"], ["aa", "bb"]]
+
+
+@pytest.mark.parametrize("names", SOME_PRODUCTS)
+def test_gradient_of_some_of_the_products(names: list[str], method: str) -> None:
+    p, q = features(method, 5, 4)
+    x, y = draw(40, p).requires_grad_(), draw(40, q, seed=1).requires_grad_()
+    ours = pair_moments(x, y, method=method)
+    exact = dict(zip(("ab", "aa", "bb"), reference.pair_moments(x, y, None, 1.0), strict=False))
+    grads = [
+        torch.autograd.grad(sum(value(name) for name in names), (x, y), materialize_grads=True)
+        for value in (ours._asdict().__getitem__, exact.__getitem__)
+    ]
+    for one, other in zip(*grads, strict=True):
+        assert_close(one, other, **tolerance(F64, "gradient"))
+
+
 # -- precision ------------------------------------------------------------------------------------
+
+
+def test_tight_clusters_far_apart(method: str) -> None:
+    """Within a cluster float32 products hold no digit, and most pairs of a block are near."""
+    p, q = features(method, 5, 3)
+    x = draw(300, p, dtype=F32) + 1000 * (torch.arange(300) % 3)[:, None]
+    y = draw(300, q, seed=1, dtype=F32)
+    x.requires_grad_()
+    exact = x.detach().to(F64).requires_grad_()
+    ours = pair_moments(x, y, method=method).ab
+    theirs = reference.pair_moments(exact, y.to(F64), None, 1.0)[0]
+    assert_close(ours, theirs, rtol=1e-5, atol=0)
+    (one,), (other,) = (torch.autograd.grad(v, t) for v, t in ((ours, x), (theirs, exact)))
+    assert_close(one.to(F64), other, rtol=0, atol=1e-4 * other.abs().max().item())
 
 
 def test_moments_are_wide() -> None:
