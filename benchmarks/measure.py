@@ -53,8 +53,8 @@ def seconds(call: Call, device: torch.device) -> float:
 
 
 # A call is made once untimed right before it is timed, or it would pay for what its predecessor
-# left in the caches, and for threads that another library's must first give way to: some 100 ms
-# after compiled numba code. Calls longer than this, in seconds, bear that.
+# left in the caches, and for threads that another library's must first give way to. Calls longer
+# than this, in seconds, bear that.
 LONG = 2.0
 
 
