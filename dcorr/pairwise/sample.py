@@ -177,7 +177,7 @@ def slopes(d: Tensor, exponent: float) -> Tensor:
         # Coincident points have a difference of 0 all the same, but for rounding in a product.
         return (d != 0).to(d.dtype).mul_(2.0)
     if exponent == 1.0:
-        # Several times faster than a comparison and a mask.
+        # Faster than a comparison and a mask.
         return d.reciprocal().nan_to_num_(nan=torch.nan, posinf=0.0, neginf=0.0)
     apart = d.masked_fill(d == 0, torch.inf)
     return apart.pow_(exponent - 2).mul_(exponent)
