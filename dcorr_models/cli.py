@@ -288,6 +288,7 @@ def load_run(run: str | os.PathLike[str]) -> tuple[RunFolder, Method, DataSource
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{folder.config}: {explain(str(error), BASES)}") from error
     load_weights(objects.method, folder)
+    objects.method.label_names = tuple(objects.data.label_names)
     return folder, objects.method.eval(), objects.data
 
 

@@ -61,6 +61,7 @@ def train(
     check_seed(seed)
     stages, splits = method.stages(), data.splits()
     admit(method, data, splits, stages, processes=fabric.world_size)
+    method.label_names = tuple(data.label_names)
     config = dict(settings or run_settings(method, data, seed))
     config["precision"] = str(fabric.strategy.precision.precision)
     # Later processes are started by the first, or beside it: only one of them makes the folder.

@@ -33,6 +33,12 @@ class Method(Configurable, nn.Module, ABC):
     multilabel: bool
     value_range: tuple[float, float] | None = None
     """Range of the decoder's images; None where it is not known."""
+    label_names: tuple[str, ...] | None = None
+    """What the data call the labels, once a method has met its data (`train`, `load_run`)."""
+    has_label_code: bool = True
+    """False: `Codes.label` has no columns, all is in the residual code, nothing can be edited."""
+    intensities: tuple[float, float] = (-1.5, 3.0)
+    """Weakest and strongest value that an edit of an attribute writes into the label code."""
 
     @abstractmethod
     def stages(self) -> list[Stage]:
@@ -51,7 +57,8 @@ class Method(Configurable, nn.Module, ABC):
     ) -> Iterator[tuple[str, Callable[[], object], tuple[int, ...]]]:
         """What must work before a training begins: (name, call, shape of its result)."""
         n, shape = len(images), tuple(images.shape)
-        yield "the label code", lambda: self.encode(images).label, (n, self.num_labels)
+        columns = self.num_labels if self.has_label_code else 0
+        yield "the label code", lambda: self.encode(images).label, (n, columns)
         codes = self.encode(images)
         yield "the decoder", lambda: self.decode(codes), shape
 

@@ -8,7 +8,7 @@ the paper or from its released code is listed in `docs/methods/cdnet.md`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -16,14 +16,15 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import RMSprop
 from torch.optim.lr_scheduler import MultiStepLR
 
 from dcorr import dcov2, linear_ramp, xcov
 from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Codes, Method
+from dcorr_models.methods.checks import check_at_least, check_choice
 from dcorr_models.nets.cdnet import ARCHITECTURES, ConvEncoder, Critic, LabelDecoder
 from dcorr_models.training.gan import EquilibriumGate, GateDecision, minimax_terms
+from dcorr_models.training.optimizers import rmsprop
 from dcorr_models.training.stage import Batch, Stage, frozen, weighted_sum
 
 __all__ = ["CDNet", "DisentangleStage", "LabelStage"]
@@ -41,7 +42,8 @@ class CDNet(Method):
     `pixel_weight=0, decorrelation="none"`; M3 (both) is `decorrelation="none"`.
 
     Args:
-        architecture: sizes of the four networks, `mnist` (28x28x1) or `celeba` (64x64x3).
+        architecture: sizes of the four networks: `mnist` (28x28x1) and `celeba` (64x64x3) of the
+            release, `faces_small` (64x64x3) for a CPU.
         image_shape: channels, height and width of the images.
         num_labels: classes, or attributes of a multilabel problem.
         multilabel: labels are attribute vectors: sigmoid and binary cross-entropy instead of
@@ -86,7 +88,7 @@ class CDNet(Method):
     def __init__(
         self,
         *,
-        architecture: Literal["mnist", "celeba"] = "mnist",
+        architecture: Literal["mnist", "celeba", "faces_small"] = "mnist",
         image_shape: tuple[int, int, int] = (1, 28, 28),
         num_labels: int = 10,
         multilabel: bool = False,
@@ -117,10 +119,10 @@ class CDNet(Method):
         discriminator: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        _check_choice(architecture=(architecture, ARCHITECTURES))
-        _check_choice(updates=(updates, ("simultaneous", "sequential")))
+        check_choice(architecture=(architecture, ARCHITECTURES))
+        check_choice(updates=(updates, ("simultaneous", "sequential")))
         if not callable(decorrelation):
-            _check_choice(decorrelation=(decorrelation, REGULARISERS))
+            check_choice(decorrelation=(decorrelation, REGULARISERS))
         sizes = ARCHITECTURES[architecture]
         modules = (label_encoder, residual_encoder, decoder, discriminator)
         if None in modules and any(side % sizes.image_multiple for side in image_shape[1:]):
@@ -128,8 +130,8 @@ class CDNet(Method):
                 f"image_shape {tuple(image_shape)} does not fit architecture {architecture!r}: "
                 f"height and width must be multiples of {sizes.image_multiple}"
             )
-        _check_at_least(1, latent_dim=latent_dim, num_labels=num_labels, batch_size=batch_size)
-        _check_at_least(
+        check_at_least(1, latent_dim=latent_dim, num_labels=num_labels, batch_size=batch_size)
+        check_at_least(
             0,
             steps=steps,
             label_steps=label_steps,
@@ -230,18 +232,6 @@ class CDNet(Method):
         return images
 
 
-def _check_at_least(least: float, **values: float) -> None:
-    for name, value in values.items():
-        if not value >= least:  # also refuses NaN
-            raise UserError(f"{name} must be {least} or more, got {value}")
-
-
-def _check_choice(**choices: tuple[object, Collection[str]]) -> None:
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
 def _check_modules(regulariser: object, networks: list[nn.Module]) -> None:
     if isinstance(regulariser, nn.Module) and any(True for _ in regulariser.parameters()):
         raise UserError(
@@ -285,11 +275,6 @@ class StepSettings(NamedTuple):
     lr: float
     lr_milestones: tuple[int, ...]
     lr_decay: float
-
-
-def rmsprop(module: nn.Module, lr: float) -> RMSprop:
-    """The release's optimiser: smoothing 0.9 (PyTorch's default is 0.99), no momentum."""
-    return RMSprop(module.parameters(), lr=lr, alpha=0.9, eps=1e-8)
 
 
 class LabelStage(Stage):

@@ -1,0 +1,35 @@
+"""Checks of a method's settings: one line that names the argument and what it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dcorr_models.errors import UserError
+
+__all__ = ["check_at_least", "check_choice"]
+
+
+def check_at_least(least: float, **values: float) -> None:
+    """Refuses a value below `least`, or NaN, by its name.
+
+    Example:
+        >>> check_at_least(1, batch_size=0)
+        Traceback (most recent call last):
+        dcorr_models.errors.UserError: batch_size must be 1 or more, got 0
+    """
+    for name, value in values.items():
+        if not value >= least:  # also refuses NaN
+            raise UserError(f"{name} must be {least} or more, got {value}")
+
+
+def check_choice(**choices: tuple[object, Collection[str]]) -> None:
+    """Refuses a word that is none of the known ones: `check_choice(name=(value, known))`.
+
+    Example:
+        >>> check_choice(updates=("both", ("simultaneous", "sequential")))
+        Traceback (most recent call last):
+        dcorr_models.errors.UserError: updates must be one of simultaneous, sequential, got 'both'
+    """
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}")
