@@ -7,9 +7,7 @@ the paper or from its released code is listed in `docs/methods/cdnet.md`.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,20 +16,22 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import MultiStepLR
 
-from dcorr import dcov2, linear_ramp, xcov
+from dcorr import linear_ramp
 from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Codes, Method
-from dcorr_models.methods.checks import check_at_least, check_choice
+from dcorr_models.methods.checks import check_at_least, check_choice, check_separate
+from dcorr_models.methods.regularisers import (
+    Regulariser,
+    alone,
+    for_processes,
+    regulariser_of,
+)
 from dcorr_models.nets.cdnet import ARCHITECTURES, ConvEncoder, Critic, LabelDecoder
 from dcorr_models.training.gan import EquilibriumGate, GateDecision, minimax_terms
 from dcorr_models.training.optimizers import rmsprop
 from dcorr_models.training.stage import Batch, Stage, frozen, weighted_sum
 
 __all__ = ["CDNet", "DisentangleStage", "LabelStage"]
-
-Regulariser = Callable[[Tensor, Tensor], Tensor]
-REGULARISERS: dict[str, Regulariser | None] = {"dcov2": dcov2, "xcov": xcov, "none": None}
-BATCH_STATISTICS = (dcov2, xcov)
 
 
 class CDNet(Method):
@@ -121,8 +121,7 @@ class CDNet(Method):
         super().__init__()
         check_choice(architecture=(architecture, ARCHITECTURES))
         check_choice(updates=(updates, ("simultaneous", "sequential")))
-        if not callable(decorrelation):
-            check_choice(decorrelation=(decorrelation, REGULARISERS))
+        regulariser = regulariser_of(decorrelation)
         sizes = ARCHITECTURES[architecture]
         modules = (label_encoder, residual_encoder, decoder, discriminator)
         if None in modules and any(side % sizes.image_multiple for side in image_shape[1:]):
@@ -149,7 +148,7 @@ class CDNet(Method):
             raise UserError(f"dropout must lie in [0, 1), got {dropout}")
         self.image_shape, self.num_labels = image_shape, num_labels
         self.multilabel, self.latent_dim = multilabel, latent_dim
-        _check_modules(decorrelation, [module for module in modules if module is not None])
+        check_separate(*(module for module in modules if module is not None))
         # A decoder of the user's own may give any range.
         ranges = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
         self.value_range = ranges[sizes.output] if decoder is None else None
@@ -172,9 +171,7 @@ class CDNet(Method):
         )
         # A module stays out of this module's parameters: it is a loss, not part of the model.
         self.step_settings = StepSettings(
-            regulariser=(
-                REGULARISERS[decorrelation] if isinstance(decorrelation, str) else decorrelation
-            ),
+            regulariser=regulariser,
             decorrelation_weight=decorrelation_weight,
             decorrelation_ramp=decorrelation_ramp,
             reconstruction={
@@ -214,8 +211,8 @@ class CDNet(Method):
         regulariser = self.step_settings.regulariser
         if regulariser is not None:
             # Before a run begins there are no other processes yet.
-            alone = _alone(regulariser)
-            yield "decorrelation", lambda: alone(*codes), ()
+            single = alone(regulariser)
+            yield "decorrelation", lambda: single(*codes), ()
 
     def soft_target(self, images: Tensor) -> Tensor:
         """(N, num_labels) probabilities ŷ: softmax of the logits, or sigmoid if multilabel."""
@@ -230,22 +227,6 @@ class CDNet(Method):
         """(ŷ, z) to images; ŷ may hold any real values."""
         images: Tensor = self.decoder(codes.label, codes.residual)
         return images
-
-
-def _check_modules(regulariser: object, networks: list[nn.Module]) -> None:
-    if isinstance(regulariser, nn.Module) and any(True for _ in regulariser.parameters()):
-        raise UserError(
-            f"decorrelation {type(regulariser).__name__} has parameters of its own, which no "
-            "player would train: take one without"
-        )
-    owners: dict[nn.Parameter, int] = {}
-    for place, network in enumerate(networks):
-        for parameter in network.parameters():
-            if owners.setdefault(parameter, place) != place:
-                raise UserError(
-                    f"two of your networks share parameters ({type(network).__name__}): each "
-                    "player needs parameters of its own, copy.deepcopy makes them"
-                )
 
 
 class LabelSettings(NamedTuple):
@@ -346,7 +327,7 @@ class DisentangleStage(Stage):
     def setup(self, fabric: Fabric) -> None:
         """Hands the networks to Fabric; several processes regularise their global batch."""
         super().setup(fabric)
-        self.regulariser = _for_processes(self.settings.regulariser, fabric.world_size)
+        self.regulariser = for_processes(self.settings.regulariser, fabric.world_size)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of each player."""
@@ -516,24 +497,6 @@ class DisentangleStage(Stage):
         # The mean over the processes: with a gate on local values the ranks would part.
         costs = self.mean_over_ranks(torch.stack([real_cost.detach(), fake_cost.detach()]))
         return self.settings.gate(*costs.tolist())
-
-
-def _for_processes(regulariser: Regulariser | None, processes: int) -> Regulariser | None:
-    """A built-in regulariser of the global batch: one process's share would change the loss."""
-    if regulariser is None:
-        return None
-    if processes == 1:
-        return _alone(regulariser)
-    return partial(regulariser, group="world") if regulariser in BATCH_STATISTICS else regulariser
-
-
-def _alone(regulariser: Regulariser) -> Regulariser:
-    """The same regulariser of this process alone, where it was made for a group of them."""
-    if not isinstance(regulariser, nn.Module) or getattr(regulariser, "group", None) is None:
-        return regulariser
-    twin = copy.copy(regulariser)
-    vars(twin)["group"] = None
-    return twin
 
 
 def _pair(output: Any) -> tuple[Tensor, Tensor]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from torch import nn
+
 from dcorr_models.errors import UserError
 
-__all__ = ["check_at_least", "check_choice"]
+__all__ = ["check_at_least", "check_choice", "check_separate"]
 
 
 def check_at_least(least: float, **values: float) -> None:
@@ -33,3 +35,23 @@ def check_choice(**choices: tuple[object, Collection[str]]) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def check_separate(*networks: nn.Module) -> None:
+    """Refuses networks that share parameters: each player has an optimizer of its own.
+
+    Example:
+        >>> net = nn.Linear(2, 2)
+        >>> check_separate(net, nn.Sequential(net))
+        Traceback (most recent call last):
+        dcorr_models.errors.UserError: two of your networks share parameters (Sequential): each \
+player needs parameters of its own, copy.deepcopy makes them
+    """
+    owners: dict[nn.Parameter, int] = {}
+    for place, network in enumerate(networks):
+        for parameter in network.parameters():
+            if owners.setdefault(parameter, place) != place:
+                raise UserError(
+                    f"two of your networks share parameters ({type(network).__name__}): each "
+                    "player needs parameters of its own, copy.deepcopy makes them"
+                )
