@@ -12,14 +12,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dcorr_models.errors import UserError
 
-__all__ = ["Rows", "data_uri", "grid", "png_bytes", "read_image_file", "to_bytes"]
+__all__ = [
+    "Rows",
+    "data_uri",
+    "grid",
+    "labelled_grid",
+    "png_bytes",
+    "read_image_file",
+    "to_bytes",
+]
 
 Bytes = npt.NDArray[np.uint8]
+FONT, LINE = 11, 14  # size of the words beside a grid, and height of a line, in pixels
+
 Rows = Tensor | Sequence[Tensor] | Sequence[Sequence[Tensor]]
 
 
@@ -98,10 +108,7 @@ def grid(
         )
     height, width, _ = shapes.pop()
     columns = max(len(row) for row in cells)
-    lefts = [
-        i * (width * scale + padding) + (3 * padding if 0 < gap_after <= i else 0)
-        for i in range(columns)
-    ]
+    lefts = _lefts(columns, width * scale, padding, gap_after)
     down = height * scale + padding
     size = (len(cells) * down - padding, lefts[-1] + width * scale)
     canvas = np.full((*size, 4), 0 if background is None else background, dtype=np.uint8)
@@ -115,6 +122,79 @@ def grid(
             canvas[(*there, 3)] = 255
     picture = Image.fromarray(canvas)
     return picture if background is None else picture.convert("RGB")
+
+
+def labelled_grid(
+    rows: Rows,
+    *,
+    heads: Sequence[str] = (),
+    names: Sequence[str] = (),
+    value_range: tuple[float, float] = (0.0, 1.0),
+    padding: int = 4,
+    scale: int = 1,
+    gap_after: int = 0,
+) -> Image.Image:
+    """`grid` on white, with words above its columns and before its rows.
+
+    Args:
+        rows: see `grid`.
+        heads: above the columns, from the first one on; broken into lines to fit, and cut where
+            they still do not.
+        names: before the rows, from the first one on.
+        value_range: see `to_bytes`.
+        padding: see `grid`.
+        scale: see `grid`.
+        gap_after: see `grid`.
+
+    Returns:
+        A picture of mode RGB.
+
+    Raises:
+        ValueError: see `grid`.
+    """
+    picture = grid(rows, value_range=value_range, padding=padding, scale=scale, gap_after=gap_after)
+    first = rows[0][0]
+    height, width = (int(side) * scale for side in first.shape[-2:])
+    columns = max(len(row) for row in rows)
+    font = ImageFont.load_default(FONT)
+    captions = [_lines(head, width + padding, font) for head in heads[:columns]]
+    top = max((len(lines) for lines in captions), default=0) * LINE + (padding if heads else 0)
+    left = round(max((font.getlength(name) for name in names), default=0)) + 3 * padding
+    left = left if names else 0
+    canvas = Image.new("RGB", (left + picture.width, top + picture.height), "white")
+    canvas.paste(picture, (left, top))
+    draw = ImageDraw.Draw(canvas)
+    lefts = _lefts(columns, width, padding, gap_after)
+    for lines, x in zip(captions, lefts, strict=False):
+        for number, line in enumerate(lines):
+            # The last line stands on the images, whatever the number of lines.
+            y = top - padding - (len(lines) - number) * LINE
+            draw.text((left + x + width / 2, y), line, fill="black", font=font, anchor="ma")
+    for number, name in enumerate(names[: len(rows)]):
+        middle = top + number * (height + padding) + height / 2
+        draw.text((left - 2 * padding, middle), name, fill="black", font=font, anchor="rm")
+    return canvas
+
+
+def _lefts(columns: int, width: int, padding: int, gap_after: int) -> list[int]:
+    """Where each column begins."""
+    return [
+        i * (width + padding) + (3 * padding if 0 < gap_after <= i else 0) for i in range(columns)
+    ]
+
+
+def _lines(words: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
+    """The words in as few lines of that width as they fit; what is too long is cut."""
+    lines: list[str] = []
+    for word in words.replace("_", " ").split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(joined) <= width:
+            lines[-1] = joined
+            continue
+        while len(word) > 1 and font.getlength(word) > width:
+            word = word.removesuffix("…")[:-1] + "…"
+        lines.append(word)
+    return lines
 
 
 def png_bytes(picture: Image.Image) -> bytes:

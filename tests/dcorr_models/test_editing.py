@@ -22,6 +22,9 @@ from dcorr_models.methods import Codes, Method
 from tests.dcorr_models.toy import ToyImages, toy_cdnet
 
 
+HEADING = 18  # a line of words and the gap under it
+
+
 class Stamp(Method):
     """An exact method: the first row of an image is its label code, the second its residual."""
 
@@ -212,7 +215,7 @@ class TestEditFiles:
         wanted = edit_class(method, data.splits().test.__getitems__([5])["image"], 3)
         assert (single == (wanted[0, 0] * 255).round().numpy()).all()
         side = data.image_shape[1]
-        assert Image.open(path).height == 2 * side * (84 // side) + 4
+        assert Image.open(path).height == 2 * side * (84 // side) + 4 + HEADING
 
     def test_own_files_to_one_class(self, tmp_path):
         for name, value in (("a b.png", 30), ("c.png", 200)):
@@ -221,7 +224,7 @@ class TestEditFiles:
         path = edit_files(toy_cdnet(), ToyImages(), tmp_path / "out", target="2", images=files)
         names = sorted(p.name for p in path.parent.iterdir())
         assert names == ["00_a_b_as_2.png", "01_c_as_2.png", "edited.png"]
-        first_column = np.asarray(Image.open(path))[:, 0]
+        first_column = np.asarray(Image.open(path))[HEADING:, 0]
         assert first_column[0] == 30
         assert first_column[-1] == 200
 

@@ -1,0 +1,170 @@
+"""Edits of image files and of test images, written as PNG files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dcorr_models.data.base import DataSource
+from dcorr_models.editing.attributes import default_intensities, edit_attributes, sweep
+from dcorr_models.editing.classes import edit_class, style_transfer
+from dcorr_models.editing.labels import check_attributes, check_classes, label_index
+from dcorr_models.editing.passes import reconstruct
+from dcorr_models.errors import UserError
+from dcorr_models.methods.base import Method
+from dcorr_models.pictures import grid, labelled_grid, png_bytes, read_image_file
+
+__all__ = ["edit_files", "single_intensity"]
+
+CELL = 84  # pixels of an image in edited.png, about
+
+
+class Request(NamedTuple):
+    """Which of the ways to edit was asked for; see the arguments of `edit_files`."""
+
+    target: str | None
+    values: Mapping[str, float] | None
+    attribute: str | None
+    intensities: Sequence[float] | None
+
+
+class Edited(NamedTuple):
+    """Edits of N images: what stands above each column, and the columns."""
+
+    captions: list[str]
+    images: Tensor  # (N, T, C, H, W)
+
+
+def edit_files(
+    method: Method,
+    data: DataSource,
+    out: Path,
+    *,
+    target: str | None = None,
+    values: Mapping[str, float] | None = None,
+    attribute: str | None = None,
+    intensities: Sequence[float] | None = None,
+    images: Sequence[str | Path] = (),
+    indices: Sequence[int] = (),
+    invert: bool = False,
+) -> Path:
+    """Edits image files or test images, and writes the results as PNG files.
+
+    One of `target`, `values` and `attribute` says how. Without any, a method of classes shows every
+    class, and a method of attributes each attribute alone at `single_intensity(method)`.
+
+    Args:
+        method: a trained method.
+        data: the data it was trained on: names of the labels, image shape, value range.
+        out: folder for the results, made if missing: `edited.png` with the input in the first
+            column, its reconstruction in the second and an edit in each other one, and a file an
+            edit.
+        target: name of the class to edit to.
+        values: attributes, and the values that they get at once; see `edit_attributes`.
+        attribute: one attribute, shown at each of `intensities`.
+        intensities: by default five values over the method's range.
+        images: the user's own files; see `read_image_file`.
+        indices: test images to edit where `images` is empty.
+        invert: exchange black and white in the files.
+
+    Returns:
+        Path of `edited.png`.
+
+    Raises:
+        UserError: arguments that contradict each other or the method, an unknown class or
+            attribute, a value that is no finite number, a broken file, an index outside the test
+            split, nothing to edit, a folder that cannot be written to.
+    """
+    request = Request(target, values, attribute, intensities)
+    _check_request(method, request)
+    if method.label_names is None:
+        method.label_names = tuple(data.label_names)
+    inputs, stems = _inputs(data, images, indices, invert=invert)
+    edited = _edit(method, inputs, request, list(data.label_names))
+    columns = [inputs.unsqueeze(1), reconstruct(method, inputs).unsqueeze(1), edited.images]
+    picture = labelled_grid(
+        torch.cat(columns, dim=1),
+        heads=["input", "reconstruction", *edited.captions],
+        value_range=data.value_range,
+        scale=max(1, CELL // data.image_shape[1]),
+        gap_after=2,
+    )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for number, (stem, row) in enumerate(zip(stems, edited.images, strict=True)):
+            for caption, image in zip(edited.captions, row, strict=True):
+                single = grid([[image]], value_range=data.value_range)
+                name = _file_name(f"{number:02d}_{stem}_as_{caption}")
+                (out / f"{name}.png").write_bytes(png_bytes(single))
+        (out / "edited.png").write_bytes(png_bytes(picture))
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written to ({error.strerror}): give --out another folder"
+        ) from error
+    return out / "edited.png"
+
+
+def single_intensity(method: Method) -> float:
+    """The value at which single attributes are shown: the fourth of the five intensities."""
+    return default_intensities(method)[3]
+
+
+def _check_request(method: Method, request: Request) -> None:
+    """Refuses what contradicts itself or the method, before any image is read."""
+    ways = {"--target": request.target, "--set": request.values, "--attribute": request.attribute}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} are two ways to edit: give one of them")
+    if request.intensities is not None and request.attribute is None:
+        raise UserError("--intensities belong to an attribute: name it with --attribute")
+    # Without a request, whatever the method can do is done; a method without a label code cannot.
+    wants_attributes = method.multilabel if not given else request.target is None
+    (check_attributes if wants_attributes else check_classes)(method)
+
+
+def _edit(method: Method, inputs: Tensor, request: Request, names: list[str]) -> Edited:
+    if request.values is not None:
+        edited = edit_attributes(method, inputs, dict(request.values)).unsqueeze(1)
+        return Edited([", ".join(f"{k} {v:g}" for k, v in request.values.items())], edited)
+    if request.attribute is not None:
+        given = request.intensities
+        steps = default_intensities(method) if given is None else list(given)
+        edited = sweep(method, inputs, request.attribute, steps)
+        return Edited([f"{request.attribute} {step:g}" for step in steps], edited)
+    if request.target is not None:
+        target = label_index(request.target, names, kind="class")
+        return Edited([request.target], edit_class(method, inputs, target).unsqueeze(1))
+    if not method.multilabel:
+        return Edited(names, style_transfer(method, inputs))
+    strong = single_intensity(method)
+    parts = [sweep(method, inputs, column, [strong]) for column in range(method.num_labels)]
+    return Edited([f"{name} {strong:g}" for name in names], torch.cat(parts, dim=1))
+
+
+def _inputs(
+    data: DataSource, images: Sequence[str | Path], indices: Sequence[int], *, invert: bool
+) -> tuple[Tensor, list[str]]:
+    """The images to edit, and what their files are called."""
+    if images:
+        files = [
+            read_image_file(path, data.image_shape, data.value_range, invert=invert)
+            for path in images
+        ]
+        return torch.stack(files), [Path(path).stem for path in images]
+    if not indices:
+        raise UserError("nothing to edit: give image files or the indices of test images")
+    test = data.splits().test
+    outside = [i for i in indices if not 0 <= i < len(test)]
+    if outside:
+        raise UserError(f"index {outside[0]} is outside the {len(test)} test images")
+    return test.__getitems__(indices)["image"], [f"test{index}" for index in indices]
+
+
+def _file_name(name: str) -> str:
+    """Without what a file system or a shell could take amiss."""
+    return re.sub(r"[^\w.-]+", "_", name)[:150]
