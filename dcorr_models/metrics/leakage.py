@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, TypedDict
 
 import numpy as np
@@ -10,13 +9,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dcorr import dcor
+from dcorr_models.metrics.probes import (
+    MLP_WIDTH,
+    as_array,
+    check_codes,
+    dcor_with_floor,
+    fit,
+    linear_probe,
+    mlp_probe,
+    standardise,
+)
 
 __all__ = ["MLP_WIDTH", "Leakage", "leakage"]
-
-MLP_WIDTH = 64
-_MLP_EPOCHS = 100
-_SHUFFLES = 10
 
 
 class Leakage(TypedDict):
@@ -92,12 +96,12 @@ def leakage(
         (1.0, 1.0, 0.5)
     """
     _check(train_codes, train_labels, test_codes, test_labels, label_codes)
-    train, test = _standardise(_array(train_codes), _array(test_codes))
-    train_y, test_y = _array(train_labels), _array(test_labels)
-    dependence = _dcor(label_codes, test_codes, seed)
+    train, test = standardise(as_array(train_codes), as_array(test_codes))
+    train_y, test_y = as_array(train_labels), as_array(test_labels)
+    dependence = dcor_with_floor(label_codes, test_codes, seed)
     return {
-        "linear_probe": _score(_linear_probe(), train, train_y, test, test_y),
-        "mlp_probe": _score(_mlp_probe(seed), train, train_y, test, test_y),
+        "linear_probe": _score(linear_probe(), train, train_y, test, test_y),
+        "mlp_probe": _score(mlp_probe(seed), train, train_y, test, test_y),
         "chance": float(np.bincount(test_y).max() / len(test_y)),
         "dcor": dependence[0],
         "dcor_shuffled": dependence[1],
@@ -110,28 +114,6 @@ def leakage(
     }
 
 
-def _linear_probe() -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=1.0, max_iter=1000)
-
-
-def _mlp_probe(seed: int) -> Any:
-    from sklearn.neural_network import MLPClassifier
-
-    # tol = 0 switches the stop on slow progress off: the protocol says 100 epochs
-    return MLPClassifier(
-        hidden_layer_sizes=(MLP_WIDTH,),
-        alpha=1e-4,
-        batch_size=200,
-        learning_rate_init=1e-3,
-        max_iter=_MLP_EPOCHS,
-        tol=0.0,
-        n_iter_no_change=_MLP_EPOCHS,
-        random_state=seed,
-    )
-
-
 def _score(
     probe: Any,
     train: npt.NDArray[np.float64],
@@ -139,39 +121,8 @@ def _score(
     test: npt.NDArray[np.float64],
     test_labels: npt.NDArray[np.int64],
 ) -> float:
-    with warnings.catch_warnings():
-        # sklearn warns that the MLP has not converged: its number of epochs is the protocol
-        warnings.filterwarnings("ignore", module="sklearn")
-        probe.fit(train, train_labels)
-    return float((probe.predict(test) == test_labels).mean())
-
-
-def _standardise(
-    train: npt.NDArray[np.float64], test: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    mean, std = train.mean(axis=0), train.std(axis=0)
-    # rounding leaves a constant column with a spread of about 1e-16 of its size, not with 0
-    constant = std <= 1e-12 * np.abs(train).max(axis=0, initial=0.0)
-    scale = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, std))
-    return (train - mean) * scale, (test - mean) * scale
-
-
-def _dcor(
-    label_codes: Tensor | None, codes: Tensor, seed: int
-) -> tuple[float, float] | tuple[None, None]:
-    """The distance correlation, and its mean over random pairings."""
-    if label_codes is None:
-        return None, None
-    x, y = (tensor.detach().cpu().double() for tensor in (label_codes, codes))
-    generator = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(len(x), generator=generator) for _ in range(_SHUFFLES)]
-    shuffled = [float(dcor(x[order], y)) for order in orders]
-    return float(dcor(x, y)), sum(shuffled) / _SHUFFLES
-
-
-def _array(tensor: Tensor) -> npt.NDArray[Any]:
-    tensor = tensor.detach().cpu()
-    return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+    predicted = fit(probe, train, train_labels).predict(test)
+    return float((predicted == test_labels).mean())
 
 
 def _check(
@@ -181,8 +132,8 @@ def _check(
     test_labels: Tensor,
     label_codes: Tensor | None,
 ) -> None:
-    _check_codes("train_codes", train_codes)
-    _check_codes("test_codes", test_codes)
+    check_codes("train_codes", train_codes)
+    check_codes("test_codes", test_codes)
     if train_codes.shape[1] != test_codes.shape[1]:
         raise ValueError(
             "train_codes and test_codes need the same number of dimensions, "
@@ -193,21 +144,12 @@ def _check(
     if len(torch.unique(train_labels)) < 2:
         raise ValueError("train_labels need at least two classes, got one")
     if label_codes is not None:
-        _check_codes("label_codes", label_codes)
+        check_codes("label_codes", label_codes)
         if len(label_codes) != len(test_codes):
             raise ValueError(
                 "label_codes and test_codes need the same number of samples, "
                 f"got {len(label_codes)} and {len(test_codes)}"
             )
-
-
-def _check_codes(name: str, codes: Tensor) -> None:
-    if not codes.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {codes.dtype}")
-    if codes.ndim != 2 or 0 in codes.shape:
-        raise ValueError(f"{name} must have shape (N, P), got {tuple(codes.shape)}")
-    if not codes.isfinite().all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
 
 
 def _check_labels(name: str, labels: Tensor, n: int) -> None:
