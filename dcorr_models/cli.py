@@ -6,52 +6,25 @@ of the caller is one line on standard error and exit code 2.
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-import jsonargparse
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from dcorr_models.data import DataSource
 from dcorr_models.data.splitting import check_seed
 from dcorr_models.errors import UserError
 from dcorr_models.methods import Method
 from dcorr_models.option_errors import explain, one_line
+from dcorr_models.option_parser import BASES, OptionError, Parser
 from dcorr_models.run_folder import RunFolder
 from dcorr_models.training.fit import LoopSettings
 
 __all__ = ["main"]
 
 CONFIGS = Path(__file__).parent / "configs"
-BASES: dict[str, type] = {"method": Method, "data": DataSource}
-
-
-class OptionError(UserError):
-    """What the parser says, over many lines."""
-
-
-class HelpFormatter(jsonargparse.DefaultHelpFormatter):
-    """Leaves out the list of known subclasses: for `nn.Module` it fills pages."""
-
-    def _expand_help(self, action: Any) -> str:
-        text: str = super()._expand_help(action)
-        return re.sub(r",\s*known subclasses:[^)]*", "", text)
-
-
-class Parser(ArgumentParser):
-    """Errors in one line, without the usage text, with exit code 2."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", HelpFormatter)
-        super().__init__(*args, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        # Raw: an inner parser's message becomes part of the outer one's; `main` explains the whole.
-        raise OptionError(message)
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
@@ -220,6 +193,7 @@ def _train(options: Namespace, parser: Parser) -> None:
 
 def _evaluate(options: Namespace, parser: Parser) -> None:
     from dcorr_models.evaluation import evaluate
+    from dcorr_models.experiment import load_run
 
     check_seed(options.seed)
     folder, method, data = load_run(options.run)
@@ -232,6 +206,7 @@ def _evaluate(options: Namespace, parser: Parser) -> None:
 
 def _edit(options: Namespace, parser: Parser) -> None:
     from dcorr_models.editing import edit_files
+    from dcorr_models.experiment import load_run
 
     if options.out and (Path(options.out) / "edited.png").exists():
         raise UserError(f"{options.out} already holds edited.png: give --out a new name")
@@ -249,6 +224,7 @@ def _edit(options: Namespace, parser: Parser) -> None:
 
 
 def _report(options: Namespace, parser: Parser) -> None:
+    from dcorr_models.experiment import load_run
     from dcorr_models.report import build_report
 
     folder, method, data = load_run(options.run)
@@ -265,31 +241,6 @@ COMMANDS: dict[str, Callable[[Namespace, Parser], None]] = {
     "edit": _edit,
     "report": _report,
 }
-
-
-def load_run(run: str | os.PathLike[str]) -> tuple[RunFolder, Method, DataSource]:
-    """The folder, the trained method in eval mode, and the data source of a finished run.
-
-    Raises:
-        UserError: no run there, an unfinished one, or files that do not fit each other.
-    """
-    from dcorr_models.experiment import load_weights
-
-    folder = RunFolder(os.fspath(run))
-    config = folder.read_config()
-    parser = Parser()
-    parser.add_subclass_arguments(Method, "method", required=True)
-    parser.add_subclass_arguments(DataSource, "data", required=True)
-    try:
-        options = parser.parse_object({"method": config["method"], "data": config["data"]})
-        objects = parser.instantiate(options)
-    except OptionError as error:
-        raise UserError(f"{folder.config}: {explain(str(error), BASES)}") from error
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise UserError(f"{folder.config}: {explain(str(error), BASES)}") from error
-    load_weights(objects.method, folder)
-    objects.method.label_names = tuple(objects.data.label_names)
-    return folder, objects.method.eval(), objects.data
 
 
 def _packaged_configs(words: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
@@ -14,13 +14,22 @@ from safetensors.torch import load_file, save_file
 from dcorr_models.admission import admit
 from dcorr_models.data.base import DataSource, Splits
 from dcorr_models.data.splitting import check_seed
-from dcorr_models.errors import CheckpointError, RunError
+from dcorr_models.errors import CheckpointError, RunError, UserError
 from dcorr_models.methods.base import Method
+from dcorr_models.option_errors import explain
 from dcorr_models.run_folder import RunFolder
 from dcorr_models.training.fit import LoopSettings, fit
 from dcorr_models.training.stage import Stage
 
-__all__ = ["load_weights", "run_settings", "train"]
+__all__ = ["LoadedRun", "load_run", "load_weights", "run_settings", "train"]
+
+
+class LoadedRun(NamedTuple):
+    """A finished run."""
+
+    folder: RunFolder
+    method: Method  # trained, in eval mode
+    data: DataSource
 
 
 def train(
@@ -115,6 +124,41 @@ def first_process() -> bool:
 def run_settings(method: Method, data: DataSource, seed: int) -> dict[str, Any]:
     """What `config.yaml` holds, beside the precision: all that decides the result of a run."""
     return {"method": method.settings(), "data": data.settings(), "seed": seed}
+
+
+def load_run(run: str | Path) -> LoadedRun:
+    """A finished run: its folder, the trained method in eval mode, and its data source.
+
+    The method is made from the settings in the folder, so that nothing else needs to be known:
+
+    ```python
+    folder, method, data = load_run("runs/faces")
+    images, labels = data.splits().test.tensors(8)
+    faces = editing.sweep(method, images, "Eyeglasses", [-1.5, 0, 1.5, 3])
+    ```
+
+    Args:
+        run: folder of the run.
+
+    Raises:
+        UserError: no run there, an unfinished one, or files that do not fit each other.
+    """
+    # Here: the parser knows every method, and each of them may be trained by this module.
+    from dcorr_models.option_parser import BASES, Parser
+
+    folder = RunFolder(run)
+    config = folder.read_config()
+    parser = Parser()
+    for name, base in BASES.items():
+        parser.add_subclass_arguments(base, name, required=True)
+    try:
+        options = parser.parse_object({name: config[name] for name in BASES})
+        objects = parser.instantiate(options)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"{folder.config}: {explain(str(error), BASES)}") from error
+    load_weights(objects.method, folder)
+    objects.method.label_names = tuple(objects.data.label_names)
+    return LoadedRun(folder, objects.method.eval(), objects.data)
 
 
 def load_weights(method: Method, folder: RunFolder) -> None:
