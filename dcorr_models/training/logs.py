@@ -56,7 +56,8 @@ def refuse_non_finite(values: Mapping[str, float], *, stage: str, step: int) -> 
 def refuse_non_finite_weights(networks: Mapping[str, nn.Module], *, stage: str, step: int) -> None:
     """Raises `RunError` for networks that diverged in the last update, which no loss has seen."""
     for name, network in networks.items():
-        if not torch.stack([p.detach().isfinite().all() for p in network.parameters()]).all():
+        tensors = [*network.parameters()] or [*network.buffers()]
+        if not torch.stack([t.detach().isfinite().all() for t in tensors]).all():
             raise RunError(
                 f"weights of {name!r} became NaN or infinite by step {step} of stage {stage!r}; "
                 "earlier checkpoints are kept: try a smaller learning rate"
