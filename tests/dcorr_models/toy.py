@@ -38,6 +38,36 @@ class ToyImages(DataSource):
         return LabelledImages(images, labels)
 
 
+class ToyAttributes(DataSource):
+    """Three independent attributes of 12x12 images: each a bright quadrant on noise.
+
+    Args:
+        train: images of the training split.
+        seed: of attributes and noise.
+    """
+
+    name = "toy attributes"
+    multilabel = True
+
+    def __init__(self, *, train: int = 96, seed: int = 0) -> None:
+        self.train, self.seed = train, seed
+        self.image_shape = (1, 12, 12)
+        self.label_names = ("Eyeglasses", "Smiling", "Mustache")
+
+    def splits(self) -> Splits:
+        generator = torch.Generator().manual_seed(self.seed)
+        return Splits(*(self._draw(n, generator) for n in (self.train, 16, 48)))
+
+    def _draw(self, n: int, generator: torch.Generator) -> LabelledImages:
+        labels = torch.randint(0, 2, (n, 3), generator=generator, dtype=torch.uint8)
+        images = torch.randint(0, 60, (n, 1, 12, 12), generator=generator, dtype=torch.uint8)
+        for k in range(3):
+            row, column = 6 * (k // 2), 6 * (k % 2)
+            quadrant = images[:, :, row : row + 6, column : column + 6]
+            quadrant += 180 * labels[:, k, None, None, None]
+        return LabelledImages(images, labels.float())
+
+
 class ToyEncoder(nn.Sequential):
     def __init__(self, out: int) -> None:
         super().__init__(
@@ -47,10 +77,14 @@ class ToyEncoder(nn.Sequential):
 
 
 class ToyDecoder(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, labels: int = 4) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(7, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 144), nn.Sigmoid()
+            nn.Linear(labels + 3, 16),
+            nn.BatchNorm1d(16),
+            nn.ReLU(),
+            nn.Linear(16, 144),
+            nn.Sigmoid(),
         )
 
     def forward(self, label_code: Tensor, residual: Tensor) -> Tensor:
@@ -87,3 +121,10 @@ def toy_cdnet(seed: int = 0, **options: object) -> CDNet:
         "discriminator": ToyCritic(),
     }
     return CDNet(**(settings | options))
+
+
+def toy_attribute_cdnet(seed: int = 0, **options: object) -> CDNet:
+    """The same on `ToyAttributes`."""
+    torch.manual_seed(seed)
+    networks: dict = {"label_encoder": ToyEncoder(3), "decoder": ToyDecoder(3)}
+    return toy_cdnet(seed, **({"num_labels": 3, "multilabel": True} | networks | options))
