@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from dcorr_models.methods import Method
 from dcorr_models.option_errors import explain, one_line
 from dcorr_models.option_parser import BASES, OptionError, Parser
 from dcorr_models.run_folder import RunFolder
+from dcorr_models.training.execution import Execution
 from dcorr_models.training.fit import LoopSettings
 
 __all__ = ["main"]
@@ -82,6 +84,7 @@ def _train_parser() -> Parser:
         help="as Lightning Fabric names them; 16-mixed needs a loss scale, which steps with several"
         " players have no single one of",
     )
+    parser.add_class_arguments(Execution)
     return parser
 
 
@@ -92,8 +95,26 @@ def _run_parser(description: str) -> Parser:
 
 
 def _edit_parser() -> Parser:
-    parser = _run_parser("Edit images with a finished run (CDNet's Case 1: another class).")
-    parser.add_argument("--target", type=str | None, default=None, help="class; all if left out")
+    parser = _run_parser(
+        "Edit images with a finished run: to another class (--target), or attributes by value "
+        "(--set, --attribute). Without any of these, every class or every attribute."
+    )
+    parser.add_argument("--target", type=str | None, default=None, help="the class to edit to")
+    parser.add_argument(
+        "--set",
+        type=dict[str, float] | None,
+        default=None,
+        help="values that attributes get at once, such as '{Eyeglasses: 3.0, Smiling: 0}'",
+    )
+    parser.add_argument(
+        "--attribute", type=str | None, default=None, help="one attribute, at each intensity"
+    )
+    parser.add_argument(
+        "--intensities",
+        type=list[float] | None,
+        default=None,
+        help="of --attribute, such as '[-1.5, 0, 1.5, 3]'; five over the method's range by default",
+    )
     parser.add_argument("--images", type=list[str], default=[], help="your own image files")
     parser.add_argument(
         "--indices",
@@ -168,6 +189,7 @@ def _train(options: Namespace, parser: Parser) -> None:
         fabric = Fabric(
             accelerator=options.accelerator, devices=options.devices, precision=options.precision
         )
+        execution = Execution(**{f.name: options[f.name] for f in fields(Execution)})
         objects = parser.instantiate(options)
     except OptionError:
         raise
@@ -180,6 +202,7 @@ def _train(options: Namespace, parser: Parser) -> None:
         seed=options.seed,
         resume=options.resume,
         loop=objects.loop,
+        execution=execution,
         fabric=fabric,
         settings={
             "method": options.method.as_dict(),
@@ -216,6 +239,9 @@ def _edit(options: Namespace, parser: Parser) -> None:
         data,
         Path(options.out or folder.path / "edited"),
         target=options.target,
+        values=options["set"],
+        attribute=options.attribute,
+        intensities=options.intensities,
         images=options.images,
         indices=options.indices,
         invert=options.invert,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from dcorr_models.errors import CheckpointError, RunError, UserError
 from dcorr_models.methods.base import Method
 from dcorr_models.option_errors import explain
 from dcorr_models.run_folder import RunFolder
+from dcorr_models.training.execution import Execution
 from dcorr_models.training.fit import LoopSettings, fit
 from dcorr_models.training.stage import Stage
 
@@ -40,6 +42,7 @@ def train(
     seed: int = 1,
     resume: bool = False,
     loop: LoopSettings | None = None,
+    execution: Execution | None = None,
     fabric: Fabric | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Method:
@@ -53,6 +56,7 @@ def train(
         seed: orders the samples and seeds dropout and noise.
         resume: continue the run in that folder, or begin it when there is none.
         loop: when to save and to log.
+        execution: memory format, and whether networks are compiled.
         fabric: device, precision and processes; by default one process on the best device.
         settings: what `config.yaml` says of method, data and seed; by default what the objects
             know of themselves, which leaves out the arguments of networks made in Python.
@@ -72,15 +76,17 @@ def train(
     admit(method, data, splits, stages, processes=fabric.world_size)
     method.label_names = tuple(data.label_names)
     config = dict(settings or run_settings(method, data, seed))
+    execution = execution or Execution()
     config["precision"] = str(fabric.strategy.precision.precision)
+    config.update(asdict(execution))
     # Later processes are started by the first, or beside it: only one of them makes the folder.
     if not first_process():
         fabric.launch()
-        return _train(method, stages, splits, folder, fabric, seed, loop)
+        return _train(method, stages, splits, folder, fabric, seed, loop, execution)
     folder.begin(config, resume=resume)
     with folder.locked():
         fabric.launch()
-        return _train(method, stages, splits, folder, fabric, seed, loop)
+        return _train(method, stages, splits, folder, fabric, seed, loop, execution)
 
 
 def _train(
@@ -91,6 +97,7 @@ def _train(
     fabric: Fabric,
     seed: int,
     loop: LoopSettings | None,
+    execution: Execution,
 ) -> Method:
     fabric.barrier()
     if folder.finished:
@@ -105,6 +112,7 @@ def _train(
             folder=folder.path,
             seed=seed,
             settings=loop,
+            execution=execution,
             fingerprint=mark,
         )
     if fabric.is_global_zero:
@@ -122,7 +130,7 @@ def first_process() -> bool:
 
 
 def run_settings(method: Method, data: DataSource, seed: int) -> dict[str, Any]:
-    """What `config.yaml` holds, beside the precision: all that decides the result of a run."""
+    """What `config.yaml` holds of method, data and seed; `train` adds precision and execution."""
     return {"method": method.settings(), "data": data.settings(), "seed": seed}
 
 

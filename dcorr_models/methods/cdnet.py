@@ -1,8 +1,8 @@
 """CDNet: auto-encoder and GAN around a soft target and a residual code independent of it.
 
 Song, Koyejo and Zhang 2020, "Toward a controllable disentanglement network" (arXiv 2001.08572).
-`LabelStage` is the first loop of Algorithm 1, `DisentangleStage` the second. Every departure from
-the paper or from its released code is listed in `docs/methods/cdnet.md`.
+`LabelStage` is the first loop of Algorithm 1; the second is `DisentangleStage` in `cdnet_stage`.
+Every departure from the paper or from its released code is listed in `docs/methods/cdnet.md`.
 """
 
 from __future__ import annotations
@@ -10,28 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import MultiStepLR
 
-from dcorr import linear_ramp
 from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Codes, Method
+from dcorr_models.methods.cdnet_sequential import SequentialStage
+from dcorr_models.methods.cdnet_stage import DisentangleStage, StepSettings, soft_target
 from dcorr_models.methods.checks import check_at_least, check_choice, check_separate
-from dcorr_models.methods.regularisers import (
-    Regulariser,
-    alone,
-    for_processes,
-    regulariser_of,
-)
+from dcorr_models.methods.regularisers import alone, regulariser_of
 from dcorr_models.nets.cdnet import ARCHITECTURES, ConvEncoder, Critic, LabelDecoder
-from dcorr_models.training.gan import EquilibriumGate, GateDecision, minimax_terms
+from dcorr_models.training.gan import EquilibriumGate
 from dcorr_models.training.optimizers import rmsprop
-from dcorr_models.training.stage import Batch, Stage, frozen, weighted_sum
+from dcorr_models.training.stage import Batch, Stage
 
-__all__ = ["CDNet", "DisentangleStage", "LabelStage"]
+__all__ = ["CDNet", "LabelStage"]
 
 
 class CDNet(Method):
@@ -169,6 +163,7 @@ class CDNet(Method):
         self.label_settings = LabelSettings(
             label_steps, batch_size, label_lr, tuple(label_lr_milestones), lr_decay
         )
+        self.second_stage = SequentialStage if updates == "sequential" else DisentangleStage
         # A module stays out of this module's parameters: it is a loss, not part of the model.
         self.step_settings = StepSettings(
             regulariser=regulariser,
@@ -182,7 +177,6 @@ class CDNet(Method):
             log_epsilon=log_epsilon,
             gate=EquilibriumGate() if gate else None,
             generator_sees_real=generator_sees_real,
-            sequential=updates == "sequential",
             steps=steps,
             batch_size=batch_size,
             lr=lr,
@@ -192,7 +186,16 @@ class CDNet(Method):
 
     def stages(self) -> list[Stage]:
         """Enc_y alone; then, with Enc_y fixed, Enc_z, decoder and discriminator."""
-        return [LabelStage(self), DisentangleStage(self)]
+        players = {"residual_encoder": self.residual_encoder, "decoder": self.decoder}
+        if self.discriminator is not None:
+            players["discriminator"] = self.discriminator
+        second = self.second_stage(
+            self.step_settings,
+            players,
+            label_encoder=self.label_encoder,
+            multilabel=self.multilabel,
+        )
+        return [LabelStage(self), second]
 
     def rehearsal(
         self, images: Tensor
@@ -216,8 +219,7 @@ class CDNet(Method):
 
     def soft_target(self, images: Tensor) -> Tensor:
         """(N, num_labels) probabilities ŷ: softmax of the logits, or sigmoid if multilabel."""
-        logits: Tensor = self.label_encoder(images)
-        return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
+        return soft_target(self.label_encoder(images), multilabel=self.multilabel)
 
     def encode(self, images: Tensor) -> Codes:
         """Images to the soft target ŷ and the residual code z (Eq. 3)."""
@@ -232,25 +234,6 @@ class CDNet(Method):
 class LabelSettings(NamedTuple):
     """How Enc_y is trained."""
 
-    steps: int
-    batch_size: int
-    lr: float
-    lr_milestones: tuple[int, ...]
-    lr_decay: float
-
-
-class StepSettings(NamedTuple):
-    """What one update of the second stage needs to know; see the arguments of `CDNet`."""
-
-    regulariser: Regulariser | None
-    decorrelation_weight: float
-    decorrelation_ramp: int
-    reconstruction: dict[str, float]
-    adversarial_weight: float
-    log_epsilon: float
-    gate: EquilibriumGate | None
-    generator_sees_real: bool
-    sequential: bool
     steps: int
     batch_size: int
     lr: float
@@ -291,227 +274,9 @@ class LabelStage(Stage):
         return {"loss/class": loss.detach(), "accuracy": correct.float().mean()}
 
 
-class Terms(NamedTuple):
-    """The losses of one forward pass through the discriminator."""
-
-    reconstruction: dict[str, Tensor]  # L_pix, L_feat
-    real_cost: Tensor | None  # mean -log D(x), None without an adversary
-    fake_cost: Tensor | None  # mean -log(1 - D(x̂))
-
-
-class DisentangleStage(Stage):
-    """Algorithm 1, second loop: Enc_z, decoder and discriminator learn; Enc_y is fixed."""
-
-    def __init__(self, model: CDNet) -> None:
-        settings = model.step_settings
-        players = {"residual_encoder": model.residual_encoder, "decoder": model.decoder}
-        if model.discriminator is not None:
-            players["discriminator"] = model.discriminator
-        optimizers = {name: rmsprop(module, settings.lr) for name, module in players.items()}
-        super().__init__(
-            "disentangle",
-            networks=players,
-            optimizers=optimizers,
-            schedulers={
-                name: MultiStepLR(optimizer, list(settings.lr_milestones), settings.lr_decay)
-                for name, optimizer in optimizers.items()
-            },
-            fixed={"label_encoder": model.label_encoder},
-            max_steps=settings.steps,
-            batch_size=settings.batch_size,
-        )
-        self.model = model
-        self.settings = settings
-        self.regulariser = settings.regulariser
-
-    def setup(self, fabric: Fabric) -> None:
-        """Hands the networks to Fabric; several processes regularise their global batch."""
-        super().setup(fabric)
-        self.regulariser = for_processes(self.settings.regulariser, fabric.world_size)
-
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update of each player."""
-        if self.settings.sequential:
-            return self._sequential(batch["image"])
-        return self._simultaneous(batch["image"])
-
-    def _simultaneous(self, x: Tensor) -> dict[str, Tensor]:
-        """All players from one forward pass, at the same parameters.
-
-        The graph is cut at z and x̂. Gradients of the losses on either side of a cut are taken
-        once, then sent on to the player that owns them:
-
-            Dis    from real_cost + fake_cost
-            Dec    from dL_rec/dx̂ - λ_adv d(real_cost + fake_cost)/dx̂
-            Enc_z  from (dx̂/dz)ᵀ dL_rec/dx̂ + λ(t) dL_dcorr/dz
-
-        Each player's parameters receive exactly one backward, which is what DDP averages.
-        """
-        y = self._soft_target(x)
-        z_graph = self.networks["residual_encoder"](x)
-        z = z_graph.detach().requires_grad_()
-        x_hat_graph = self.networks["decoder"](y, z)
-        x_hat = x_hat_graph.detach().requires_grad_()
-
-        terms = self._terms(x, x_hat)
-        reconstruction = weighted_sum(terms.reconstruction, self.settings.reconstruction)
-        to_image = self.gradient(reconstruction, x_hat, retain_graph=True)
-        decision = self._decide(terms)
-        adversarial = self._update_discriminator(terms, x_hat, decision)
-
-        to_residual = self.gradient(
-            x_hat_graph, z, gradient=to_image, retain_graph=decision.generator
-        )
-        if decision.generator:
-            total = to_image if adversarial is None else to_image - adversarial
-            self._update_inputs("decoder", x_hat_graph, gradient=total)
-
-        logs, decorrelation = self._decorrelation(y, z)
-        if decorrelation is not None:
-            to_residual = to_residual + self.gradient(decorrelation, z)
-        self.update("residual_encoder", z_graph, gradient=to_residual)
-        return {**_log(terms, decision), **logs}
-
-    def _update_discriminator(
-        self, terms: Terms, x_hat: Tensor, decision: GateDecision
-    ) -> Tensor | None:
-        """Updates Dis; returns λ_adv times the gradient of its cost in x̂, for the decoder."""
-        if terms.real_cost is None or terms.fake_cost is None:
-            return None
-        cost = terms.real_cost + terms.fake_cost
-        to_image: Tensor | None = None
-        if not self.settings.generator_sees_real:
-            to_image = self.gradient(terms.fake_cost, x_hat, retain_graph=True)
-        if decision.discriminator:
-            # One backward gives both: the discriminator's own gradient and that of its input.
-            self._update_inputs("discriminator", cost, x_hat)
-            whole = x_hat.grad
-        else:
-            whole = self.gradient(cost, x_hat)
-        assert whole is not None
-        return self.settings.adversarial_weight * (whole if to_image is None else to_image)
-
-    def _update_inputs(self, name: str, loss: Tensor, *extra: Tensor, **backward: Any) -> None:
-        learning = [p for p in self.networks[name].parameters() if p.requires_grad]
-        self.update(name, loss, inputs=[*learning, *extra], **backward)
-
-    def _sequential(self, x: Tensor) -> dict[str, Tensor]:
-        """Dis, then Dec, then Enc_z, each after a forward pass of its own, as the release does."""
-        networks = self.networks
-        adversary = "discriminator" in networks
-        decision = GateDecision(generator=True, discriminator=adversary)
-        if adversary:
-            with torch.no_grad():
-                x_hat = networks["decoder"](self._soft_target(x), networks["residual_encoder"](x))
-            real, fake = self._adversarial(x, x_hat)
-            decision = self._gate(real, fake)
-            if decision.discriminator:
-                self.update("discriminator", real + fake)
-
-        # The release decides again, with the discriminator just updated.
-        terms, generator = self._sequential_decoder(x)
-        decision = GateDecision(generator, decision.discriminator)
-
-        y = self._soft_target(x)
-        z = networks["residual_encoder"](x)
-        with frozen(*(m for name, m in networks.items() if name != "residual_encoder")):
-            reconstruction = weighted_sum(
-                self._reconstruction(x, networks["decoder"](y, z)), self.settings.reconstruction
-            )
-            logs, decorrelation = self._decorrelation(y, z)
-            loss = reconstruction if decorrelation is None else reconstruction + decorrelation
-            self.update("residual_encoder", loss)
-        return {**_log(terms, decision), **logs}
-
-    def _sequential_decoder(self, x: Tensor) -> tuple[Terms, bool]:
-        networks, settings = self.networks, self.settings
-        with torch.no_grad():
-            z = networks["residual_encoder"](x)
-        x_hat = networks["decoder"](self._soft_target(x), z)
-        others = [networks["discriminator"]] if "discriminator" in networks else []
-        with frozen(*others):
-            reconstruction = self._reconstruction(x, x_hat)
-            loss = weighted_sum(reconstruction, settings.reconstruction)
-            if not others:
-                self.update("decoder", loss)
-                return Terms(reconstruction, None, None), True
-            real, fake = self._adversarial(x, x_hat)
-            generator = self._gate(real, fake).generator
-            cost = real + fake if settings.generator_sees_real else fake
-            if generator:
-                self.update("decoder", loss - settings.adversarial_weight * cost)
-        return Terms(reconstruction, real, fake), generator
-
-    def _soft_target(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.model.soft_target(x)
-
-    def _terms(self, x: Tensor, x_hat: Tensor) -> Terms:
-        """All losses from one pass of the discriminator over [x̂; x]."""
-        reconstruction = {"pixel": F.mse_loss(x_hat, x)}
-        if "discriminator" not in self.networks:
-            return Terms(reconstruction, None, None)
-        # One batch, fakes first: the BatchNorm statistics are those of both halves together.
-        logits, features = self.networks["discriminator"](torch.cat([x_hat, x]))
-        fake, real = logits.chunk(2)
-        reconstruction["feature"] = F.mse_loss(*features.chunk(2))
-        return Terms(reconstruction, *minimax_terms(real, fake, epsilon=self.settings.log_epsilon))
-
-    def _reconstruction(self, x: Tensor, x_hat: Tensor) -> dict[str, Tensor]:
-        terms = {"pixel": F.mse_loss(x_hat, x)}
-        if "discriminator" in self.networks:
-            _, features = self.networks["discriminator"](torch.cat([x_hat, x]))
-            terms["feature"] = F.mse_loss(*features.chunk(2))
-        return terms
-
-    def _adversarial(self, x: Tensor, x_hat: Tensor) -> tuple[Tensor, Tensor]:
-        logits, _ = self.networks["discriminator"](torch.cat([x_hat, x]))
-        fake, real = logits.chunk(2)
-        return minimax_terms(real, fake, epsilon=self.settings.log_epsilon)
-
-    def _decorrelation(self, y: Tensor, z: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        settings = self.settings
-        if self.regulariser is None:
-            return {}, None
-        value = self.regulariser(y, z)
-        # The release counts updates from 1: the first has weight λ/ramp, not 0.
-        weight = linear_ramp(
-            self.step_index + 1,
-            length=settings.decorrelation_ramp,
-            end=settings.decorrelation_weight,
-        )
-        logs = {
-            "loss/decorrelation": value.detach(),
-            "weight/decorrelation": torch.tensor(weight, device=value.device),
-        }
-        return logs, weight * value
-
-    def _decide(self, terms: Terms) -> GateDecision:
-        if terms.real_cost is None or terms.fake_cost is None:
-            return GateDecision(generator=True, discriminator=False)
-        return self._gate(terms.real_cost, terms.fake_cost)
-
-    def _gate(self, real_cost: Tensor, fake_cost: Tensor) -> GateDecision:
-        if self.settings.gate is None:
-            return GateDecision(generator=True, discriminator=True)
-        # The mean over the processes: with a gate on local values the ranks would part.
-        costs = self.mean_over_ranks(torch.stack([real_cost.detach(), fake_cost.detach()]))
-        return self.settings.gate(*costs.tolist())
-
-
 def _pair(output: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(output, tuple) or len(output) != 2:
         raise UserError(
             f"discriminator must return a pair (logits, features), got {type(output).__name__}"
         )
     return output
-
-
-def _log(terms: Terms, decision: GateDecision) -> dict[str, Tensor]:
-    logs = {f"loss/{name}": value.detach() for name, value in terms.reconstruction.items()}
-    if terms.real_cost is not None and terms.fake_cost is not None:
-        logs["loss/real"] = terms.real_cost.detach()
-        logs["loss/fake"] = terms.fake_cost.detach()
-        for player, learns in decision._asdict().items():
-            logs[f"gate/{player}"] = torch.tensor(float(learns), device=logs["loss/real"].device)
-    return logs

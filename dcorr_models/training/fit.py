@@ -21,6 +21,7 @@ from dcorr_models.training.checkpoint import (
     restore_networks,
     save_checkpoint,
 )
+from dcorr_models.training.execution import Execution
 from dcorr_models.training.logs import (
     CsvLog,
     Meter,
@@ -68,6 +69,7 @@ def fit(
     folder: Path,
     seed: int = 0,
     settings: LoopSettings | None = None,
+    execution: Execution | None = None,
     fingerprint: str = "",
 ) -> None:
     """Trains a stage to its last step, from its checkpoint in `folder` when there is one.
@@ -82,6 +84,7 @@ def fit(
         folder: the run's folder; `checkpoints/<stage>.ckpt` and `log.csv` are written there.
         seed: orders the samples and seeds dropout and noise, per stage and process.
         settings: when to save and to log.
+        execution: memory format of the images and networks, and whether networks are compiled.
         fingerprint: of the run's settings; a checkpoint with another one is refused.
 
     Raises:
@@ -97,6 +100,7 @@ def fit(
         return  # finished before: its networks are what the next stage needs
     random_state, start, workers = None, 0, settings.num_workers
     try:
+        stage.execution = execution or Execution()
         stage.setup(fabric)
         if path.exists():
             start, random_state = load_checkpoint(fabric, path, stage, run)
@@ -135,7 +139,7 @@ def _loop(
     try:
         for step, batch in enumerate(loader, start=start + 1):
             stage.step_index = step - 1
-            meter.add(stage.step(batch))
+            meter.add(stage.step(stage.execution.place(batch)))
             for scheduler in stage.schedulers.values():
                 scheduler.step()
             last = step == stage.max_steps

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dcorr_models.training.execution import Execution
+
 __all__ = ["Stage", "frozen", "weighted_sum"]
 
 Batch = dict[str, Tensor]
@@ -61,16 +63,22 @@ class Stage:
         name: names the checkpoint and the rows of the log; letters, digits, `-` and `_`.
         networks: the networks that learn here, each a player with its own optimizer or sharing
             one. Each is wrapped on its own (`fabric.setup_module`), so that methods with several
-            players need no search for unused parameters under DDP.
+            players need no search for unused parameters under DDP. A module of buffers alone, for
+            statistics that a stage gathers, is one too: its step fills it, over all processes.
         optimizers: by name, normally the name of the network they belong to.
         max_steps: length of the stage in updates.
         batch_size: samples of a step, over all processes.
         fixed: networks that are used but do not learn: kept in eval mode, gradients off.
         schedulers: learning-rate schedules, stepped once after every step.
 
-    In `step` use `self.networks[...]`, `self.fixed[...]`, `self.step_index` (0 in the first step,
-    for schedules) and `self.update(name, loss)`.
+    In `step` use `self.networks[...]`, `self.run_fixed(...)`, `self.step_index` (0 in the first
+    step, for schedules) and `self.update(name, loss)`. What a step returns is made without looking
+    at a value: `loss.detach()`, `self.scalar(weight)`.
+
+    `execution`, set before `setup`, says how the networks are run: memory format, compiled or not.
     """
+
+    execution: Execution = Execution()
 
     def __init__(
         self,
@@ -105,7 +113,12 @@ class Stage:
             fabric.to_device(network)
             self._flags += [(p, p.requires_grad) for p in network.parameters()]
             network.eval().requires_grad_(False)
-        self.networks = {k: fabric.setup_module(m) for k, m in self.networks.items()}
+        self.fixed = {k: self.execution.prepare(m) for k, m in self.fixed.items()}
+        # Fabric takes the compiled form off, wraps the network for several processes, and compiles
+        # the whole; names of parameters stay those of the network itself.
+        self.networks = {
+            k: _hand_over(fabric, self.execution.prepare(m)) for k, m in self.networks.items()
+        }
         self.optimizers = {k: fabric.setup_optimizers(o) for k, o in self.optimizers.items()}
         self.train_mode()
 
@@ -125,6 +138,21 @@ class Stage:
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of every player. Returns detached scalars under stable names."""
         raise NotImplementedError
+
+    def run_fixed(self, name: str, *inputs: Tensor) -> Tensor:
+        """Output of a fixed network: in the run's precision, as float32, without gradients."""
+        assert self.fabric is not None, "setup() comes before run_fixed()"
+        with torch.no_grad(), self.fabric.autocast():
+            output: Tensor = self.fixed[name](*inputs)
+        return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+
+    def scalar(self, value: float) -> Tensor:
+        """A number for the log, on the stage's device.
+
+        `torch.tensor(value, device=...)` would make the host wait for all that a GPU has to do.
+        """
+        assert self.fabric is not None, "setup() comes before scalar()"
+        return torch.full((), float(value), device=self.fabric.device)
 
     def update(self, name: str, loss: Tensor, **backward: Any) -> None:
         """Backward and optimizer step of one player: the only place that does either.
@@ -157,3 +185,18 @@ class Stage:
         reduced = self.fabric.all_reduce(value.detach(), reduce_op="mean")
         assert isinstance(reduced, Tensor)
         return reduced
+
+    def sum_over_ranks(self, value: Tensor) -> Tensor:
+        """The sum of a detached value over all processes."""
+        assert self.fabric is not None, "setup() comes before sum_over_ranks()"
+        reduced = self.fabric.all_reduce(value.detach(), reduce_op="sum")
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+
+def _hand_over(fabric: Fabric, network: nn.Module) -> nn.Module:
+    # DDP refuses a module without parameters: there is no gradient to average.
+    if any(parameter.requires_grad for parameter in network.parameters()):
+        return fabric.setup_module(network)
+    fabric.to_device(network)
+    return network
