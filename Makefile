@@ -23,11 +23,11 @@ $(BIN)/python:
 
 # One stamp a set of extras: installing again costs nothing until the requirements change.
 $(VENV)/.models: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e '.[models,eval,data]'
+	$(INSTALL) -e '.[models,eval,data,avatars]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.models
-	$(INSTALL) -e '.[models,eval,data,test]'
+	$(INSTALL) -e '.[models,eval,data,avatars,test]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.models

@@ -7,6 +7,7 @@ on the command line. Importing reads no data and no optional package.
 from __future__ import annotations
 
 from dcorr_models.data.base import DataSource, LabelledImages, Splits, collate_batch
+from dcorr_models.data.cartoon_faces import CartoonFaces
 from dcorr_models.data.digits import BundledDigits
 from dcorr_models.data.fashion_mnist import FashionMNIST
 from dcorr_models.data.mnist import MNIST
@@ -14,6 +15,7 @@ from dcorr_models.data.mnist import MNIST
 __all__ = [
     "MNIST",
     "BundledDigits",
+    "CartoonFaces",
     "DataSource",
     "FashionMNIST",
     "LabelledImages",
