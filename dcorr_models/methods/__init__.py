@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dcorr_models.methods.ae_xcov import AEXCov
 from dcorr_models.methods.base import Codes, Method
 from dcorr_models.methods.cdnet import CDNet
+from dcorr_models.methods.mddae import MddAE
 
-__all__ = ["CDNet", "Codes", "Method"]
+__all__ = ["AEXCov", "CDNet", "Codes", "MddAE", "Method"]
