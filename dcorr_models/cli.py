@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import Namespace
 
 from dcorr_models.data import DataSource
@@ -102,7 +103,7 @@ def _edit_parser() -> Parser:
     parser.add_argument("--target", type=str | None, default=None, help="the class to edit to")
     parser.add_argument(
         "--set",
-        type=dict[str, float] | None,
+        type=str | None,
         default=None,
         help="values that attributes get at once, such as '{Eyeglasses: 3.0, Smiling: 0}'",
     )
@@ -239,7 +240,7 @@ def _edit(options: Namespace, parser: Parser) -> None:
         data,
         Path(options.out or folder.path / "edited"),
         target=options.target,
-        values=options["set"],
+        values=_attribute_values(options["set"]),
         attribute=options.attribute,
         intensities=options.intensities,
         images=options.images,
@@ -247,6 +248,22 @@ def _edit(options: Namespace, parser: Parser) -> None:
         invert=options.invert,
     )
     print(f"written: {written}")
+
+
+def _attribute_values(words: str | None) -> dict[str, Any] | None:
+    """`{Eyeglasses: 3.0, Smiling: 0}` as a dictionary; `edit_files` checks the values."""
+    if words is None:
+        return None
+    try:
+        values = yaml.safe_load(words)
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(
+            f"--set takes attributes and values, such as '{{Eyeglasses: 3.0, Smiling: 0}}', "
+            f"got {words!r}"
+        )
+    return {str(name): value for name, value in values.items()}
 
 
 def _report(options: Namespace, parser: Parser) -> None:

@@ -163,7 +163,8 @@ def _value(value: float | Tensor, count: int, *, name: str) -> float | Tensor:
             raise UserError(f"the values of {name} must be finite numbers")
         return value
     try:
-        number = math.nan if isinstance(value, (str, bytes)) else float(value)
+        # float() takes more than numbers: words, and yes for 1.
+        number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"the value of {name} must be a number, got {value!r}") from error
     if not math.isfinite(number):
