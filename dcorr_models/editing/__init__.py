@@ -9,6 +9,7 @@ from dcorr_models.editing.attributes import (
     default_intensities,
     edit_attributes,
     set_attributes,
+    single_intensity,
     sweep,
 )
 from dcorr_models.editing.classes import edit_class, style_transfer, swap_class
@@ -23,6 +24,7 @@ __all__ = [
     "inference",
     "reconstruct",
     "set_attributes",
+    "single_intensity",
     "style_transfer",
     "swap_class",
     "sweep",

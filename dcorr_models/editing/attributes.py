@@ -14,7 +14,13 @@ from dcorr_models.editing.passes import check_images, edits
 from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Method
 
-__all__ = ["default_intensities", "edit_attributes", "set_attributes", "sweep"]
+__all__ = [
+    "default_intensities",
+    "edit_attributes",
+    "set_attributes",
+    "single_intensity",
+    "sweep",
+]
 
 # Three forms, because a mapping's keys may not be of a narrower type than asked for.
 Values = (
@@ -132,6 +138,11 @@ def default_intensities(method: Method, count: int = 5) -> list[float]:
         raise UserError(f"count must be 2 or more, got {count}")
     low, high = method.intensities
     return [low + (high - low) * step / (count - 1) for step in range(count)]
+
+
+def single_intensity(method: Method) -> float:
+    """The value at which single attributes are shown: the fourth of the five intensities."""
+    return default_intensities(method)[3]
 
 
 def _set(label_codes: Tensor, rows: slice, *, values: Mapping[int, float]) -> Tensor:

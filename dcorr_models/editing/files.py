@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from dcorr_models.data.base import DataSource
-from dcorr_models.editing.attributes import default_intensities, edit_attributes, sweep
+from dcorr_models.editing.attributes import (
+    default_intensities,
+    edit_attributes,
+    single_intensity,
+    sweep,
+)
 from dcorr_models.editing.classes import edit_class, style_transfer
 from dcorr_models.editing.labels import check_attributes, check_classes, label_index
 from dcorr_models.editing.passes import reconstruct
@@ -19,7 +24,7 @@ from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Method
 from dcorr_models.pictures import grid, labelled_grid, png_bytes, read_image_file
 
-__all__ = ["edit_files", "single_intensity"]
+__all__ = ["edit_files"]
 
 CELL = 84  # pixels of an image in edited.png, about
 
@@ -107,11 +112,6 @@ def edit_files(
             f"{out} cannot be written to ({error.strerror}): give --out another folder"
         ) from error
     return out / "edited.png"
-
-
-def single_intensity(method: Method) -> float:
-    """The value at which single attributes are shown: the fourth of the five intensities."""
-    return default_intensities(method)[3]
 
 
 def _check_request(method: Method, request: Request) -> None:

@@ -14,7 +14,10 @@ from typing import Any
 from dcorr_models.data.base import Splits
 from dcorr_models.errors import RunError
 from dcorr_models.methods.base import Method
+from dcorr_models.report.attributes import intensity_panels, single_attributes
 from dcorr_models.report.curves import Curve, chart, curves_of, training_seconds
+from dcorr_models.report.edit_measures import effect_matrix, svm_charts
+from dcorr_models.report.lines import style_sheet
 from dcorr_models.report.markup import details, duration, number, table, text
 from dcorr_models.report.measures import headlines, measure_tables
 from dcorr_models.report.pictures import reconstructions, style_grid
@@ -84,10 +87,10 @@ def build_report(
         list(label_names or map(str, range(method.num_labels))),
         data_name or _class_name(config["data"]),
     )
-    page = _page(run)
+    content = _page(run)
     temporary = folder.report.with_name(folder.report.name + ".tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8")
         temporary.replace(folder.report)
     except OSError as error:
         raise RunError(f"{folder.report} cannot be written: {error.strerror}") from error
@@ -101,12 +104,19 @@ def _page(run: Run) -> str:
         for title, section in SECTIONS
         if (body := section(run))
     ]
-    template = Template(files("dcorr_models.report").joinpath("page.html").read_text("utf-8"))
-    return template.substitute(
-        title=text(f"{run.method_name} on {run.data_name}"),
+    return page(
+        title=f"{run.method_name} on {run.data_name}",
         lead=_lead(run),
         body="\n".join(parts),
         footer=f"Written by <code>dcorr-models report</code> for {text(run.folder.path.name)}.",
+    )
+
+
+def page(*, title: str, lead: str, body: str, footer: str) -> str:
+    """A whole page. The title is text, everything else HTML already."""
+    template = Template(files("dcorr_models.report").joinpath("page.html").read_text("utf-8"))
+    return template.substitute(
+        title=text(title), lead=lead, body=body, footer=footer, lines=style_sheet()
     )
 
 
@@ -140,6 +150,22 @@ def _styles(run: Run) -> str:
 
 def _reconstructions(run: Run) -> str:
     return reconstructions(run.method, run.splits.test, run.label_names)
+
+
+def _single_attributes(run: Run) -> str:
+    return single_attributes(run.method, run.splits.test, run.label_names)
+
+
+def _intensities(run: Run) -> str:
+    return intensity_panels(run.method, run.splits.test, run.label_names)
+
+
+def _svm(run: Run) -> str:
+    return svm_charts(run.evaluation) if run.evaluation else ""
+
+
+def _effects(run: Run) -> str:
+    return effect_matrix(run.evaluation) if run.evaluation else ""
 
 
 def _metrics(run: Run) -> str:
@@ -210,7 +236,11 @@ def _versions(run: Run) -> str:
 SECTIONS: list[tuple[str, Callable[[Run], str]]] = [
     ("", _summary),
     ("Every class in the style of an image", _styles),
+    ("Attributes, one at a time and together", _single_attributes),
+    ("Attributes from weak to strong", _intensities),
     ("Reconstructions", _reconstructions),
+    ("Are edited attributes recognised?", _svm),
+    ("What an edit changes", _effects),
     ("Measurements", _metrics),
     ("Training", _curves),
     ("Settings", _settings),

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from dcorr_models.data.base import LabelledImages
-from dcorr_models.editing import inference, style_transfer
+from dcorr_models.editing import inference, reconstruct, style_transfer
 from dcorr_models.methods.base import Method
 from dcorr_models.pictures import Rows, data_uri, grid
 from dcorr_models.report.markup import text
 
-__all__ = ["distinct_styles", "reconstructions", "style_grid"]
+__all__ = [
+    "Block",
+    "beside",
+    "distinct_styles",
+    "picture",
+    "reconstructions",
+    "style_grid",
+]
 
 PAIRS = 24  # reconstructions shown
 EXTRA_STYLES = 5  # rows after the one of each class
@@ -24,18 +32,26 @@ CELL = 84  # pixels of an image in the page, about
 GAP = 4
 
 
+class Block(NamedTuple):
+    """A picture in columns of equal width, and what stands above each."""
+
+    picture: Image.Image
+    heads: Sequence[str]
+    alt: str
+
+
 def reconstructions(method: Method, test: LabelledImages, label_names: Sequence[str]) -> str:
     """The first test images, each above its reconstruction."""
     images, labels = test.tensors(PAIRS)
     if len(images) == 0:
         return '<p class="note">The test split is empty.</p>'
-    decoded = _through(method, images)
+    decoded = reconstruct(method, images)
     tags = []
     for number, (image, back) in enumerate(zip(images, decoded, strict=True)):
-        picture = _picture(method, test, [[image], [back]])
+        pair = picture(test, [[image], [back]])
         which = f" ({label_names[int(labels[number])]})" if labels.ndim == 1 else ""
         alt = f"Test image {number}{which} above its reconstruction"
-        tags.append(_img(picture, alt))
+        tags.append(_img(pair, alt))
     return (
         f'<figure><div class="pairs">{"".join(tags)}</div><figcaption>The first {len(images)} test '
         "images, each above its reconstruction.</figcaption></figure>"
@@ -44,30 +60,56 @@ def reconstructions(method: Method, test: LabelledImages, label_names: Sequence[
 
 def style_grid(method: Method, test: LabelledImages, label_names: Sequence[str]) -> str:
     """CDNet's Fig. 4: a row for each chosen image, and every class in its style."""
-    if method.multilabel or len(test) == 0:
+    if method.multilabel or not method.has_label_code or len(test) == 0:
         return ""
     rows = _chosen(method, test)
     images = test.__getitems__(rows)["image"]
     columns = list(label_names)[:MAX_CLASSES]
-    real = _picture(method, test, images.unsqueeze(1))
-    made = _picture(method, test, style_transfer(method, images)[:, : len(columns)])
     names = [label_names[int(test.labels[row])] for row in rows]
-    heads = "".join(f"<span>{text(name)}</span>" for name in columns)
-    # The two pictures are equally high when their columns have their widths.
-    widths = f"minmax(0,{real.width}fr) minmax(0,{made.width}fr)"
-    left = _img(real, f"Real test images, one a row: {', '.join(names)}")
-    right = _img(
-        made,
+    real = Block(
+        picture(test, images.unsqueeze(1)),
+        ["real"],
+        f"Real test images, one a row: {', '.join(names)}",
+    )
+    made = Block(
+        picture(test, style_transfer(method, images)[:, : len(columns)]),
+        columns,
         f"A row for each real image on the left; in each row the classes {', '.join(columns)} "
         "in the style of that image",
     )
-    return (
-        f'<figure><div class="styles" style="grid-template-columns:{widths};'
-        f'max-width:{real.width + made.width + 20}px"><div class="heads"><span>real</span></div>'
-        f'<div class="heads" style="grid-template-columns:repeat({len(columns)},1fr)">{heads}</div>'
-        f"{left}{right}</div>"
-        f"<figcaption>{_caption(len(rows), len(set(names)))}</figcaption></figure>"
+    caption = _caption(len(rows), len(set(names)))
+    return f"<figure>{beside([real, made])}<figcaption>{caption}</figcaption></figure>"
+
+
+def beside(blocks: Sequence[Block], *, upright: bool = False) -> str:
+    """Pictures of equal height next to each other, words above their columns.
+
+    Args:
+        blocks: at least one.
+        upright: the words stand upright, for names longer than a column is wide.
+    """
+    # The pictures are equally high when their columns have their widths.
+    widths = " ".join(f"minmax(0,{block.picture.width}fr)" for block in blocks)
+    room = sum(block.picture.width for block in blocks) + 20 * (len(blocks) - 1)
+    kind = "heads upright" if upright else "heads"
+    heads = "".join(
+        f'<div class="{kind}" style="grid-template-columns:repeat({len(block.heads)},1fr)">'
+        + "".join(f"<span>{text(head)}</span>" for head in block.heads)
+        + "</div>"
+        for block in blocks
     )
+    images = "".join(_img(block.picture, block.alt) for block in blocks)
+    return (
+        f'<div class="styles" style="grid-template-columns:{widths};max-width:{room}px">'
+        f"{heads}{images}</div>"
+    )
+
+
+def picture(test: LabelledImages, rows: Rows) -> Image.Image:
+    """A grid in the size of the page, with nothing between the images."""
+    height = rows[0][0].shape[-2]
+    scale = max(1, CELL // height)
+    return grid(rows, value_range=test.value_range, scale=scale, padding=GAP, background=None)
 
 
 def distinct_styles(residual: Tensor, count: int, *, chosen: Sequence[int] = ()) -> list[int]:
@@ -132,20 +174,9 @@ def _caption(rows: int, classes: int) -> str:
     )
 
 
-def _through(method: Method, images: Tensor) -> Tensor:
-    with inference(method):
-        result: Tensor = method(images.to(_device(method)))
-        return result.cpu()
-
-
 def _device(method: Method) -> torch.device:
     first = next(method.parameters(), None)
     return torch.device("cpu") if first is None else first.device
-
-
-def _picture(method: Method, test: LabelledImages, rows: Rows) -> Image.Image:
-    scale = max(1, CELL // method.image_shape[1])
-    return grid(rows, value_range=test.value_range, scale=scale, padding=GAP, background=None)
 
 
 def _img(picture: Image.Image, alt: str) -> str:
