@@ -10,6 +10,16 @@ import torch
 from dcorr_models.cli import CONFIGS, build_parser
 
 PATHS = sorted(CONFIGS.glob("*.yaml"))
+STAGES = {
+    "AEXCov": ["autoencoder"],
+    "CDNet": ["label_encoder", "disentangle"],
+    "MddAE": ["joint"],
+}
+VARIANTS = {
+    "ae": {"": "AE"},
+    "disae": {"": "disAE", "xcov": "disAE-XCov"},
+    "mddae": {"xcov": "mddAE-XCov", "dcov": "mddAE-dCov"},
+}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -18,7 +28,8 @@ def test_config_is_accepted_and_makes_its_method(path: Path):
     options = parser.parse_args(["train", "--config", str(path), "--run", "unused"])
     with torch.device("meta"):
         objects = commands["train"].instantiate(options.train)
-    assert [stage.name for stage in objects.method.stages()] == ["label_encoder", "disentangle"]
+    stages = STAGES[type(objects.method).__name__]
+    assert [stage.name for stage in objects.method.stages()] == stages
     assert objects.method.num_labels == len(objects.data.label_names)
     assert path.read_text().startswith("# "), "a config begins by saying what it is"
 
@@ -27,12 +38,17 @@ def test_config_is_accepted_and_makes_its_method(path: Path):
 def test_names_and_settings_agree(path: Path):
     parser, _ = build_parser()
     arguments = parser.parse_args(["train", "--config", str(path), "--run", "unused"]).train
-    method = arguments.method.init_args
+    kind, method = arguments.method.class_path.split(".")[-1], arguments.method.init_args
     words = path.stem.split("_")
-    if "dcov" in words:
-        assert method.decorrelation == "dcov2"
-    if "xcov" in words:
-        assert method.decorrelation == "xcov"
+    regulariser = next((word for word in ("dcov", "xcov") if word in words), "")
+    if kind == "MddAE":
+        assert method.variant == VARIANTS[words[0]][regulariser]
+        assert method.decorrelation is None, "the variant says it"
+        return
+    if regulariser:
+        assert method.decorrelation == {"dcov": "dcov2", "xcov": "xcov"}[regulariser]
+    if kind != "CDNet":
+        return
     ablation = (method.pixel_weight > 0, method.feature_weight > 0, method.adversarial_weight > 0)
     expected = {"m1": (True, False, False), "m2": (False, True, True), "m3": (True, True, True)}
     for name, weights in expected.items():
