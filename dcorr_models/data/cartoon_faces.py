@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -22,13 +19,18 @@ from dcorr_models.data.cartoon_rendering import (
     check_packages,
     draw_face,
 )
-from dcorr_models.data.image_cache import cache_path, cached_images, default_cache_folder
+from dcorr_models.data.image_cache import (
+    Bytes,
+    cache_path,
+    cached_images,
+    default_cache_folder,
+)
+from dcorr_models.data.parallel import announced, for_each_row, to_stderr
 from dcorr_models.data.splitting import check_seed
 from dcorr_models.errors import DataError
 
 __all__ = ["ATTRIBUTES", "VARIATIONS", "CartoonFaces"]
 
-_Bytes = npt.NDArray[np.uint8]
 _Integers = npt.NDArray[np.int64]
 
 ATTRIBUTES = (
@@ -147,7 +149,7 @@ class CartoonFaces(DataSource):
         Raises:
             DataError: If the packages that draw are missing, or the cache cannot be written.
         """
-        images = torch.from_numpy(self._images(self._say))
+        images = torch.from_numpy(self._images(to_stderr))
         return Splits(
             *(
                 LabelledImages(images[rows], self._labels(factors), value_range=self.value_range)
@@ -244,37 +246,22 @@ class CartoonFaces(DataSource):
         }
         return cache_path(self.cache, "cartoon-faces", settings)
 
-    def _images(self, say: Callable[[str], None]) -> _Bytes:
+    def _images(self, say: Callable[[str], None]) -> Bytes:
         check_packages()
         shape = (sum(self.sizes), *self.image_shape)
-        return cached_images(self._path(), shape, lambda images: self._fill(images, say))
+        return cached_images(self._path(), shape, lambda images: self._fill(images, say)).images
 
-    def _fill(self, images: _Bytes, say: Callable[[str], None]) -> None:
-        choices, every = self._choices(), max(1, len(images) // 4)
-        for row, image in enumerate(_draw_all(choices)):
-            images[row] = image
-            if row % every == 0:
-                say(f"{self.name}: drawn {row} of {len(images)} (once, kept in {self.cache})")
+    def _fill(self, images: Bytes, say: Callable[[str], None]) -> tuple[int, ...]:
+        choices = self._choices().tolist()
 
-    @staticmethod
-    def _say(line: str) -> None:
-        print(line, file=sys.stderr)
+        def draw(row: int) -> None:
+            # the processes share the mapped file: each writes its images where they belong
+            images[row] = draw_face(dict(zip(self.factor_names, choices[row], strict=True)))
 
-
-def _draw_all(choices: _Integers) -> Iterator[_Bytes]:
-    """The images in order, drawn by as many processes as there are processors.
-
-    Where a new process starts as a copy of this one (Linux), that is safe from any script: the
-    copies draw and touch nothing else. Elsewhere a script would have to guard its main part, so
-    that the drawing is left to this process.
-    """
-    rows = [dict(zip(CartoonFaces.factor_names, row, strict=True)) for row in choices.tolist()]
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    if sys.platform != "linux" or processors == 1 or len(rows) < 100:
-        yield from map(draw_face, rows)
-        return
-    with multiprocessing.get_context("fork").Pool(processors) as pool:
-        yield from pool.imap(draw_face, rows, chunksize=32)
+        title = f"{self.name}, drawn once into {self.cache}"
+        for _ in announced(for_each_row(draw, len(choices)), len(choices), title, say):
+            pass
+        return ()
 
 
 def _gaussian_root(correlations: Mapping[str, float]) -> npt.NDArray[np.float64]:

@@ -6,12 +6,14 @@ of its bytes. The operating system keeps the file's pages in memory while there 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,24 @@ import numpy.typing as npt
 
 from dcorr_models.errors import DataError
 
-__all__ = ["cache_path", "cached_images", "default_cache_folder"]
+__all__ = ["CachedImages", "cache_path", "cached_images", "default_cache_folder"]
 
-_Bytes = npt.NDArray[np.uint8]
+Bytes = npt.NDArray[np.uint8]
+_UNFINISHED = ".images-"
+
+
+@dataclass(frozen=True)
+class CachedImages:
+    """What a cache holds.
+
+    Args:
+        images: uint8 array of shape (N - S, C, H, W) over the mapped file, in order; writing to it
+            does not change the file.
+        skipped: The numbers of the S images of N that could not be made, ascending.
+    """
+
+    images: Bytes
+    skipped: tuple[int, ...]
 
 
 def default_cache_folder() -> Path:
@@ -50,21 +67,22 @@ def cache_path(folder: Path, name: str, settings: Mapping[str, Any]) -> Path:
 
 
 def cached_images(
-    path: Path, shape: tuple[int, int, int, int], fill: Callable[[_Bytes], None]
-) -> _Bytes:
+    path: Path, shape: tuple[int, int, int, int], fill: Callable[[Bytes], Sequence[int]]
+) -> CachedImages:
     """Map the images in a file, which is made first if it is missing or broken.
 
-    The file is filled under a temporary name and renamed when it is complete: an interruption
-    leaves no half file, and of two processes that make it at once the later one wins, with the
-    same bytes.
+    The file is filled under a temporary name and renamed when it is complete, so that an
+    interruption leaves no half file. A second process waits for the first and takes its file;
+    where the file system has no locks both make it, with the same bytes.
 
     Args:
         path: The `.npy` file, see `cache_path`.
-        shape: Shape (N, C, H, W) that it must have.
-        fill: Writes the images into an array of this shape.
+        shape: Shape (N, C, H, W): N with those that turn out to be missing.
+        fill: Writes the images into an array of this shape, and returns the numbers of those that
+            it could not write.
 
     Returns:
-        uint8 array of this shape over the mapped file; writing to it does not change the file.
+        The images without gaps, and the numbers of those left out.
 
     Raises:
         DataError: If the folder cannot be written or the disk has too little room.
@@ -74,37 +92,93 @@ def cached_images(
         return found
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(path.parent, int(np.prod(shape)))
-        with tempfile.TemporaryDirectory(prefix=".images-", dir=path.parent) as temporary:
-            unfinished = Path(temporary) / path.name
-            images = np.lib.format.open_memmap(
-                unfinished, mode="w+", dtype=np.uint8, shape=shape, version=(1, 0)
-            )
-            fill(images)
-            images.flush()
-            del images  # Windows renames no file that is still mapped
-            unfinished.replace(path)
+        with _alone_in(path.parent):
+            found = _map(path, shape)  # another process may have made it meanwhile
+            if found is None:
+                _make(path, shape, fill)
     except OSError as error:
         raise DataError(
             f"cannot write the images to {path}: {error.strerror or error}; "
             "name another folder with --data.cache"
         ) from error
-    made = _map(path, shape)
+    made = found or _map(path, shape)
     if made is None:
         raise DataError(f"{path} was written and cannot be read back; is the disk sound?")
     return made
 
 
-def _map(path: Path, shape: tuple[int, ...]) -> _Bytes | None:
+def _make(
+    path: Path, shape: tuple[int, int, int, int], fill: Callable[[Bytes], Sequence[int]]
+) -> None:
+    _check_room(path.parent, int(np.prod(shape)))
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=path.parent) as temporary:
+        unfinished = Path(temporary) / path.name
+        images = np.lib.format.open_memmap(
+            unfinished, mode="w+", dtype=np.uint8, shape=shape, version=(1, 0)
+        )
+        skipped = sorted(int(row) for row in fill(images))
+        _close_gaps(images, skipped)
+        images.flush()
+        del images  # Windows renames no file that is still mapped
+        # the list first: an interruption in between leaves a list without images, never the reverse
+        _skipped_path(path).unlink(missing_ok=True)
+        if skipped:
+            listed = Path(temporary) / "skipped.json"
+            listed.write_text(json.dumps(skipped))
+            listed.replace(_skipped_path(path))
+        unfinished.replace(path)
+
+
+def _close_gaps(images: Bytes, skipped: Sequence[int]) -> None:
+    if not skipped:
+        return
+    kept = np.delete(np.arange(len(images)), skipped)
+    step = 4096  # images at once: a copy of them all may not fit into memory
+    for first in range(0, len(kept), step):
+        rows = kept[first : first + step]
+        images[first : first + len(rows)] = images[rows]
+
+
+def _skipped_path(path: Path) -> Path:
+    return path.with_suffix(".skipped.json")
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> CachedImages | None:
     """The mapped file, or None where there is none, a broken one, or one of something else."""
     try:
         # copy on write, since torch warns about arrays that cannot be written
         images = np.load(path, mmap_mode="c", allow_pickle=False)
+        listed = _skipped_path(path)
+        skipped = tuple(json.loads(listed.read_text())) if listed.exists() else ()
     except (OSError, ValueError, EOFError):
         return None
     if not isinstance(images, np.ndarray) or images.shape != shape or images.dtype != np.uint8:
         return None
-    return images if images.flags.c_contiguous else None
+    if not images.flags.c_contiguous:
+        return None
+    return CachedImages(images[: len(images) - len(skipped)], skipped)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process makes images in the folder; removes what a killed one left."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            yield
+            return
+        for left in folder.glob(_UNFINISHED + "*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _check_room(folder: Path, wanted: int) -> None:

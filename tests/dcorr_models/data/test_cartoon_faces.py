@@ -178,7 +178,7 @@ def test_colours_as_classes(cache, labels, names):
 
 def test_drawn_once(cache, monkeypatch):
     small(cache).splits()
-    monkeypatch.setattr(module, "_draw_all", lambda _: pytest.fail("drawn again"))
+    monkeypatch.setattr(module, "draw_face", lambda _: pytest.fail("drawn again"))
     small(cache).splits()
 
 
@@ -207,10 +207,9 @@ def test_writing_to_the_images_leaves_the_cache_alone(tmp_path):
 
 def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(_):
-        yield np.zeros((3, 64, 64), np.uint8)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_draw_all", interrupted)
+    monkeypatch.setattr(module, "draw_face", interrupted)
     with pytest.raises(KeyboardInterrupt):
         small(tmp_path).splits()
     assert list(tmp_path.iterdir()) == []
