@@ -128,6 +128,8 @@ def train_attribute_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _make_network(train).to(train.images.device)
+    # on a CPU a step at 64 pixels takes 40% less time so
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
     loss = F.binary_cross_entropy_with_logits
     fit_convnet(network, train, loss, epochs=epochs, seed=seed, rows=rows)
     classifier = AttributeClassifier(network, train.value_range, len(rows), [], [], 0, seed)

@@ -56,33 +56,43 @@ def train_svms(
     In each of the repeats all attributes draw from the same random order of the images: the
     products of two images serve every attribute that learns from both.
     """
-    mean, scale = _moments(train) if sampling.standardise else (0.0, 1.0)
+    mean, scale = _moments(train) if sampling.standardise else (torch.zeros(1), torch.ones(1))
     generator = torch.Generator().manual_seed(sampling.seed)
     planes: dict[int, list[tuple[Tensor, Tensor]]] = {column: [] for column in columns}
-    sizes: dict[int, int] = {}
     for _ in range(sampling.repeats):
         order = torch.randperm(len(train), generator=generator)
         chosen = {column: _choose(train, column, order, sampling, names) for column in columns}
         for group in _groups(chosen):
-            rows = torch.unique(torch.cat([chosen[column] for column in group]))
-            pixels = (pixels_of(train, rows) - mean) * scale  # (U, D), float32
-            products = (pixels @ pixels.T).double()
-            for column in group:
-                places = torch.searchsorted(rows, chosen[column])
-                targets = train.labels[chosen[column], column]
-                weights, bias = _fit(products[places][:, places], targets, sampling.penalty)
-                normal = (pixels[places].T.double() @ weights) * scale
-                # on the pixels as they are: w·(x - mean) scale + b
-                planes[column].append((normal, bias - (normal * mean).sum()))
-                sizes[column] = len(places)
+            parts = {column: chosen[column] for column in group}
+            normals, biases = _planes(train, parts, mean, scale, sampling.penalty)
+            for column, normal, bias in zip(group, normals.T, biases, strict=True):
+                planes[column].append((normal, bias))
     return [
         LinearSvms(
             torch.stack([normal for normal, _ in planes[column]], dim=1),
             torch.stack([bias for _, bias in planes[column]]),
-            sizes[column],
+            len(chosen[column]),
         )
         for column in columns
     ]
+
+
+def _planes(
+    train: LabelledImages, chosen: dict[int, Tensor], mean: Tensor, scale: Tensor, penalty: float
+) -> tuple[Tensor, Tensor]:
+    """Normals (D, K) and biases (K,), an SVM for each attribute, from the images chosen for it."""
+    rows = torch.unique(torch.cat(list(chosen.values())))
+    pixels = (pixels_of(train, rows) - mean) * scale  # (U, D), float32
+    products = (pixels @ pixels.T).double()
+    weights = torch.zeros(len(rows), len(chosen), dtype=torch.float64)
+    biases = torch.zeros(len(chosen), dtype=torch.float64)
+    for k, (column, own) in enumerate(chosen.items()):
+        places = torch.searchsorted(rows, own)
+        targets = train.labels[own, column]
+        weights[places, k], biases[k] = _fit(products[places][:, places], targets, penalty)
+    normals = (pixels.T @ weights.float()).double() * scale[:, None]  # (D, K)
+    # on the pixels as they are: w·(x - mean) scale + b
+    return normals, biases - (normals * mean[:, None]).sum(dim=0)
 
 
 def _fit(products: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
