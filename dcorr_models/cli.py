@@ -1,4 +1,4 @@
-"""`python -m dcorr_models prepare | train | evaluate | edit | report`, also `dcorr-models`.
+"""`dcorr-models` or `python -m dcorr_models`: prepare, train, evaluate, edit, report, compare.
 
 The constructors of methods and data sets are the options and their docstrings the help. A mistake
 of the caller is one line on standard error and exit code 2.
@@ -39,6 +39,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "evaluate": _run_parser("Measure a finished run on held-out data."),
         "edit": _edit_parser(),
         "report": _run_parser("Write a run's report.html: curves, pictures, metrics, settings."),
+        "compare": _compare_parser(),
     }
     commands["evaluate"].add_argument("--seed", type=int, default=0, help="of the probes")
     subcommands = parser.add_subcommands(dest="command")
@@ -48,6 +49,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "evaluate": "measure a finished run",
         "edit": "edit images with a finished run",
         "report": "write report.html of a finished run",
+        "compare": "put evaluated runs side by side",
     }
     for name, command in commands.items():
         subcommands.add_subcommand(name, command, help=helps[name])
@@ -59,6 +61,15 @@ def _prepare_parser() -> Parser:
     parser.add_subclass_arguments(DataSource, "data", required=True, help="the data set")
     parser.add_argument(
         "--mirror", type=str | None, default=None, help="download from this address"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="look at every file and name those that are broken"
+    )
+    parser.add_argument(
+        "--skip-corrupt",
+        action="store_true",
+        help="leave broken image files out, with a count; the same as --data.skip_corrupt true, "
+        "which `train` needs too",
     )
     return parser
 
@@ -128,6 +139,27 @@ def _edit_parser() -> Parser:
     return parser
 
 
+def _compare_parser() -> Parser:
+    parser = Parser(
+        description="Put evaluated runs of one data set side by side. Runs that differ in the seed "
+        "alone become one row: mean and standard deviation."
+    )
+    parser.add_argument("runs", type=str, nargs="+", help="folders of the runs")
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="page to write; compare.html if nothing else"
+    )
+    parser.add_argument(
+        "--markdown", type=str | None, default=None, help="file for the tables; - prints them"
+    )
+    parser.add_argument(
+        "--pictures", type=str | None, default=None, help="new folder for the pictures as files"
+    )
+    parser.add_argument(
+        "--names", type=list[str], default=[], help="of the rows, such as '[M3, M3+dCov]'"
+    )
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
@@ -170,7 +202,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(options: Namespace, parser: Parser) -> None:
+    if options.skip_corrupt:
+        if "skip_corrupt" not in options.data.init_args:
+            raise UserError(f"--skip-corrupt: {options.data.class_path} has no files to skip")
+        options.data.init_args.skip_corrupt = True
     data = parser.instantiate(options).data
+    if options.verify and not options.skip_corrupt:
+        data.check_files()
     data.prepare(mirror=options.mirror)
 
 
@@ -277,12 +315,33 @@ def _report(options: Namespace, parser: Parser) -> None:
     print(f"written: {written}")
 
 
+def _compare(options: Namespace, parser: Parser) -> None:
+    from dcorr_models.report import compare_runs
+
+    given = {name: options[name] for name in ("out", "markdown", "pictures")}
+    if not any(given.values()):
+        given["out"] = "compare.html"
+    printed = given["markdown"] == "-"
+    files = {
+        name: Path(value)
+        for name, value in given.items()
+        if value is not None and not (name == "markdown" and printed)
+    }
+    comparison = compare_runs(options.runs, names=options.names, **files)
+    if printed:
+        print(comparison.markdown(), end="")
+    # With the tables on standard output, nothing else goes there.
+    for path in files.values():
+        print(f"written: {path}", file=sys.stderr if printed else sys.stdout)
+
+
 COMMANDS: dict[str, Callable[[Namespace, Parser], None]] = {
     "prepare": _prepare,
     "train": _train,
     "evaluate": _evaluate,
     "edit": _edit,
     "report": _report,
+    "compare": _compare,
 }
 
 

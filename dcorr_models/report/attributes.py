@@ -23,6 +23,7 @@ __all__ = [
     "chosen_attributes",
     "combinations",
     "intensity_panels",
+    "removed_attribute",
     "signed",
     "single_attributes",
     "with_or_without",
@@ -81,7 +82,7 @@ def intensity_panels(method: Method, test: LabelledImages, names: Sequence[str])
     if not _applies(method, test):
         return ""
     columns = chosen_attributes(names, PANELS - 1)
-    removed = _removed(names, columns)
+    removed = removed_attribute(names, columns)
     panels = [(column, False) for column in columns] + [(removed, True)]
     figures = "".join(_panel(method, test, names, *panel) for panel in panels)
     if not figures:
@@ -160,7 +161,7 @@ def _originals(method: Method, test: LabelledImages, images: Tensor, what: str) 
     )
 
 
-def _removed(names: Sequence[str], columns: Sequence[int]) -> int:
+def removed_attribute(names: Sequence[str], columns: Sequence[int]) -> int:
     """The attribute that a panel takes away: the paper's, or the first one shown."""
     return list(names).index("Eyeglasses") if "Eyeglasses" in names else columns[0]
 

@@ -36,6 +36,7 @@ class Line(NamedTuple):
     places: Sequence[float]
     values: Sequence[float]
     spreads: Sequence[float] = ()
+    style: int = 0  # colour and dashes; `legend` counts from 0
 
 
 def line_chart(lines: Sequence[Line], *, title: str) -> str:
@@ -60,10 +61,10 @@ def line_chart(lines: Sequence[Line], *, title: str) -> str:
         [(x_at(tick), tick_label(tick)) for tick in ticks(low, high, 5)],
         [(y_at(tick / 4), share(tick / 4)) for tick in range(5)],
     )
-    for number, line in enumerate(lines):
+    for line in lines:
         # The points first, in one form for the line and the two edges of its band.
         points = [(x_at(p), v) for p, v in zip(line.places, line.values, strict=True)]
-        style = f"series s{number % STYLES}"
+        style = f"series s{line.style % STYLES}"
         if any(line.spreads):
             upper = [(x, v + s) for (x, v), s in zip(points, line.spreads, strict=True)]
             lower = [(x, v - s) for (x, v), s in zip(points, line.spreads, strict=True)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +14,7 @@ from dcorr_models.data.base import Splits
 from dcorr_models.errors import RunError
 from dcorr_models.methods.base import Method
 from dcorr_models.report.attributes import intensity_panels, single_attributes
+from dcorr_models.report.contents import flat, plain, read_json
 from dcorr_models.report.curves import Curve, chart, curves_of, training_seconds
 from dcorr_models.report.edit_measures import effect_matrix, svm_charts
 from dcorr_models.report.lines import style_sheet
@@ -82,7 +82,7 @@ def build_report(
         method,
         splits,
         config,
-        _read_json(folder.evaluation) if folder.evaluation.exists() else None,
+        read_json(folder.evaluation) if folder.evaluation.exists() else None,
         _read_log(folder.log),
         list(label_names or map(str, range(method.num_labels))),
         data_name or _class_name(config["data"]),
@@ -207,12 +207,12 @@ def _settings(run: Run) -> str:
         if parameter.default is not inspect.Parameter.empty
     }
     rows, changed = [], 0
-    for key, value in _flat(run.config):
+    for key, value in flat(run.config):
         default = defaults.get(key, value)
-        differs = _plain(default) != _plain(value)
+        differs = plain(default) != plain(value)
         changed += differs
         rows.append(
-            (text(key), text(_plain(value)), f"default {text(_plain(default))}" if differs else "")
+            (text(key), text(plain(value)), f"default {text(plain(default))}" if differs else "")
         )
     return (
         "<p>Everything that decides the result. The same run again: <code>dcorr-models train "
@@ -227,7 +227,7 @@ def _settings(run: Run) -> str:
 def _versions(run: Run) -> str:
     if not run.folder.versions.exists():
         return '<p class="note">The versions were not recorded.</p>'
-    content = _read_json(run.folder.versions)
+    content = read_json(run.folder.versions)
     rows = [(text(key), text(number(value))) for key, value in content.items()]
     return details(f"{len(rows)} entries", table(("what", "version"), rows, kind="settings"))
 
@@ -248,16 +248,6 @@ SECTIONS: list[tuple[str, Callable[[Run], str]]] = [
 ]
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path} cannot be read: it holds no table of names and values")
-    return content
-
-
 def _read_log(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
@@ -272,25 +262,3 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 def _class_name(settings: Any) -> str:
     path = settings.get("class_path", "") if isinstance(settings, Mapping) else str(settings)
     return path.rpartition(".")[2] or "unnamed data"
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Dotted names without jsonargparse's `init_args`, as on the command line."""
-    if not isinstance(value, Mapping):
-        return [(prefix, value)]
-    return [
-        pair
-        for key, inner in value.items()
-        for pair in _flat(
-            inner, prefix if key == "init_args" else f"{prefix}.{key}" if prefix else str(key)
-        )
-    ]
-
-
-def _plain(value: Any) -> str:
-    """A setting as it stands in YAML, more or less."""
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_plain, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)

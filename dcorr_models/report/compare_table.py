@@ -1,0 +1,157 @@
+"""Several runs in one table: a row a model, a column a metric, arrows for what is better."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dcorr_models.report.compare_rows import Row
+from dcorr_models.report.markup import table, text
+
+__all__ = ["Table", "html_table", "markdown_table", "metric_table", "notes", "quality_table"]
+
+Evaluation = Mapping[str, Any]
+LOWER, HIGHER = "↓", "↑"
+
+
+class Column(NamedTuple):
+    """One metric of the table."""
+
+    path: str  # in evaluation.json; a curve counts with its last value
+    head: str
+    better: str
+    decimals: int
+    factor: float = 1.0  # 100 for per cent
+
+
+class Table(NamedTuple):
+    """Words, for any markup."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
+COLUMNS = (
+    Column("reconstruction.rmse", "RMSE", LOWER, 4),
+    Column("reconstruction.psnr", "PSNR, dB", HIGHER, 2),
+    Column("reconstruction.ms_ssim", "MS-SSIM", HIGHER, 4),
+    Column("editing.recognised", "edits recognised, %", HIGHER, 1, 100),
+    Column("svm.mean_error", "SVM error at the strongest edit, %", LOWER, 1, 100),
+    Column("edits.mean_diagonal", "target changed, %", HIGHER, 1, 100),
+    Column("edits.mean_off_diagonal", "others changed, %", LOWER, 1, 100),
+    Column("leakage.linear_probe", "read from z, linear, %", LOWER, 1, 100),
+    Column("leakage.mlp_probe", "read from z, network, %", LOWER, 1, 100),
+    Column("leakage.dcor", "dcor(ŷ, z)", LOWER, 3),
+    Column("soft_target.accuracy", "ŷ right, %", HIGHER, 1, 100),
+)
+QUALITY = COLUMNS[:3]
+
+
+def metric_table(rows: Sequence[Row]) -> Table:
+    """Every metric that some run has: mean, and ± the standard deviation over several seeds."""
+    columns = [
+        column
+        for column in COLUMNS
+        if any(
+            _value(entry.evaluation, column.path) is not None
+            for row in rows
+            for entry in row.entries
+        )
+    ]
+    several = any(len(row.entries) > 1 for row in rows)
+    head = ["model", *(["seeds"] if several else []), *map(_head, columns)]
+    body = []
+    for row in rows:
+        cells = [_over_seeds(row, column) for column in columns]
+        body.append([row.name, *([str(len(row.entries))] if several else []), *cells])
+    return Table(head, body)
+
+
+def quality_table(rows: Sequence[Row]) -> Table:
+    """Reconstruction as the papers print it: mean ± standard deviation over the test images.
+
+    Both are averaged over the seeds of a row.
+    """
+    body = []
+    for row in rows:
+        cells = []
+        for column in QUALITY:
+            found = [_look_up(entry.evaluation, column.path) for entry in row.entries]
+            if all(isinstance(value, Mapping) for value in found):
+                mean, std = (statistics.fmean(v[key] for v in found) for key in ("mean", "std"))
+                cells.append(_written(mean, column) + " ± " + _written(std, column))
+            else:
+                cells.append("–")
+        body.append([row.name, *cells])
+    return Table(["model", *map(_head, QUALITY)], body)
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What has to be known to read the tables, one sentence or two each."""
+    evaluations = [entry.evaluation for row in rows for entry in row.entries]
+    result = []
+    images = evaluations[0].get("num_images")
+    if images is not None:
+        result.append(f"Measured on {images} held-out images.")
+    if any(len(row.entries) > 1 for row in rows):
+        result.append("± is the standard deviation over seeds (n − 1), where there are several.")
+    for path, words, factor, decimals in (
+        ("leakage.chance", "A probe that reads nothing is right in {} %.", 100, 1),
+        ("leakage.dcor_shuffled", "With the codes shuffled among the images, dcor is {}.", 1, 3),
+    ):
+        found = [value for e in evaluations if (value := _value(e, path)) is not None]
+        if found:
+            ends = sorted({f"{factor * value:.{decimals}f}" for value in (min(found), max(found))})
+            result.append(words.format(" to ".join(ends)))
+    return result
+
+
+def markdown_table(content: Table) -> str:
+    """The table in Markdown; numbers stand on the right."""
+    lines = [content.head, ["---", *["---:"] * (len(content.head) - 1)], *content.rows]
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )
+
+
+def html_table(content: Table) -> str:
+    """The table in HTML."""
+    rows = [[text(cell) for cell in row] for row in content.rows]
+    return f'<div class="scroll">{table(content.head, rows, kind="numbers")}</div>'
+
+
+def _head(column: Column) -> str:
+    return f"{column.head} {column.better}"
+
+
+def _over_seeds(row: Row, column: Column) -> str:
+    found = [_value(entry.evaluation, column.path) for entry in row.entries]
+    values = [value for value in found if value is not None]
+    if not values:
+        return "–"
+    mean = _written(statistics.fmean(values), column)
+    if len(values) < len(found):
+        return f"{mean} ({len(values)} of {len(found)})"
+    return f"{mean} ± {_written(statistics.stdev(values), column)}" if len(values) > 1 else mean
+
+
+def _written(value: float, column: Column) -> str:
+    return f"{column.factor * value:.{column.decimals}f}"
+
+
+def _value(evaluation: Evaluation, path: str) -> float | None:
+    """A number, the mean of a spread, or the end of a curve."""
+    value = _look_up(evaluation, path)
+    if isinstance(value, Mapping):
+        value = value.get("mean")
+    if isinstance(value, list) and value:
+        value = value[-1]
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _look_up(evaluation: Evaluation, path: str) -> Any:
+    value: Any = evaluation
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
