@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from dcorr_models.data.base import DataSource, LabelledImages, Splits, collate_batch
 from dcorr_models.data.cartoon_faces import CartoonFaces
+from dcorr_models.data.celeba import CelebA
 from dcorr_models.data.digits import BundledDigits
 from dcorr_models.data.fashion_mnist import FashionMNIST
+from dcorr_models.data.image_folder import ImageFolder
 from dcorr_models.data.mnist import MNIST
 
 __all__ = [
     "MNIST",
     "BundledDigits",
     "CartoonFaces",
+    "CelebA",
     "DataSource",
     "FashionMNIST",
+    "ImageFolder",
     "LabelledImages",
     "Splits",
     "collate_batch",

@@ -142,6 +142,18 @@ class DataSource(Configurable, ABC):
             raise DataError(f"{self.name} downloads nothing; leave the mirror {mirror} out")
         say(f"{self.name}: nothing to download")
 
+    def check_files(self, *, say: Callable[[str], None] = print) -> None:
+        """Look at all files and name those that are broken; this default reads the splits.
+
+        Args:
+            say: Takes each line of progress.
+
+        Raises:
+            DataError: If a file is missing or broken.
+        """
+        parts = self.splits()
+        say(f"{self.name}: read {' + '.join(str(len(part)) for part in parts)} images")
+
 
 def collate_batch(batch: dict[str, Tensor] | list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The `collate_fn` for these data sets: a batch that is one already passes through.
