@@ -29,6 +29,7 @@ __all__ = [
 
 Bytes = npt.NDArray[np.uint8]
 FONT, LINE = 11, 14  # size of the words beside a grid, and height of a line, in pixels
+NAME_WIDTH = 160  # of the words before a row
 
 Rows = Tensor | Sequence[Tensor] | Sequence[Sequence[Tensor]]
 
@@ -140,7 +141,7 @@ def labelled_grid(
         rows: see `grid`.
         heads: above the columns, from the first one on; broken into lines to fit, and cut where
             they still do not.
-        names: before the rows, from the first one on.
+        names: before the rows, from the first one on, in lines as well.
         value_range: see `to_bytes`.
         padding: see `grid`.
         scale: see `grid`.
@@ -159,8 +160,9 @@ def labelled_grid(
     font = ImageFont.load_default(FONT)
     captions = [_lines(head, width + padding, font) for head in heads[:columns]]
     top = max((len(lines) for lines in captions), default=0) * LINE + (padding if heads else 0)
-    left = round(max((font.getlength(name) for name in names), default=0)) + 3 * padding
-    left = left if names else 0
+    labels = [_lines(name, NAME_WIDTH, font) for name in names[: len(rows)]]
+    widest = max((font.getlength(line) for lines in labels for line in lines), default=0)
+    left = round(widest) + 3 * padding if labels else 0
     canvas = Image.new("RGB", (left + picture.width, top + picture.height), "white")
     canvas.paste(picture, (left, top))
     draw = ImageDraw.Draw(canvas)
@@ -170,9 +172,11 @@ def labelled_grid(
             # The last line stands on the images, whatever the number of lines.
             y = top - padding - (len(lines) - number) * LINE
             draw.text((left + x + width / 2, y), line, fill="black", font=font, anchor="ma")
-    for number, name in enumerate(names[: len(rows)]):
+    for number, lines in enumerate(labels):
         middle = top + number * (height + padding) + height / 2
-        draw.text((left - 2 * padding, middle), name, fill="black", font=font, anchor="rm")
+        for place, line in enumerate(lines):
+            y = middle + (place - (len(lines) - 1) / 2) * LINE
+            draw.text((left - 2 * padding, y), line, fill="black", font=font, anchor="rm")
     return canvas
 
 

@@ -10,7 +10,14 @@ import torch
 from PIL import Image
 
 from dcorr_models.errors import UserError
-from dcorr_models.pictures import data_uri, grid, png_bytes, read_image_file, to_bytes
+from dcorr_models.pictures import (
+    data_uri,
+    grid,
+    labelled_grid,
+    png_bytes,
+    read_image_file,
+    to_bytes,
+)
 
 GREY = (1, 28, 28)
 
@@ -77,6 +84,35 @@ class TestGrid:
     def test_refuses_wrong_numbers(self, wrong):
         with pytest.raises(ValueError, match="or more"):
             grid(torch.zeros(1, 1, 1, 2, 2), **wrong)
+
+
+class TestLabelledGrid:
+    def test_the_grid_is_inside_and_words_are_around_it(self):
+        images = torch.rand(2, 3, 3, 30, 40, generator=torch.Generator().manual_seed(0)) / 2
+        plain = np.asarray(grid(images, padding=4, gap_after=1))
+        options = {"heads": ["one", "", "three words here"], "names": ["a", "a row with its name"]}
+        whole = np.asarray(labelled_grid(images, gap_after=1, **options))
+        height, width, _ = plain.shape
+        assert (whole[-height:, -width:] == plain).all()
+        top, left = whole[:-height, -width:], whole[-height:, :-width]
+        assert (top < 128).any()
+        assert (left[:30] < 128).any()
+        assert (left[-30:] < 128).any()
+        # Nothing is written above the column without a word.
+        lefts = 40 + 4 + 12
+        assert (top[:, lefts : lefts + 36] == 255).all()
+
+    def test_without_words_it_is_the_grid(self):
+        images = torch.rand(2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        assert (np.asarray(labelled_grid(images)) == np.asarray(grid(images, padding=4))).all()
+
+    def test_words_longer_than_a_column_are_broken_or_cut(self):
+        images = torch.zeros(1, 1, 1, 8, 30)
+        short = labelled_grid(images, heads=["a"])
+        broken = labelled_grid(images, heads=["one_two three"])
+        cut = labelled_grid(images, heads=["Incomprehensibilities"])
+        assert broken.height > short.height == cut.height
+        assert {picture.width for picture in (short, broken, cut)} == {30}
 
 
 class TestPng:

@@ -7,48 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from torch import Tensor, nn
 
-from dcorr_models.editing import (
-    edit_class,
-    edit_files,
-    inference,
-    style_transfer,
-    swap_class,
-)
+from dcorr_models.editing import edit_class, inference, style_transfer, swap_class
 from dcorr_models.errors import UserError
-from dcorr_models.methods import Codes, Method
+from tests.dcorr_models.editing.stamp import Stamp, stamps
 from tests.dcorr_models.toy import ToyImages, toy_cdnet
-
-
-HEADING = 18  # a line of words and the gap under it
-
-
-class Stamp(Method):
-    """An exact method: the first row of an image is its label code, the second its residual."""
-
-    def __init__(self, *, multilabel: bool = False) -> None:
-        super().__init__()
-        self.image_shape, self.num_labels, self.multilabel = (1, 2, 4), 4, multilabel
-        self.seen_training: list[bool] = []
-        self.decoded: list[int] = []
-
-    def stages(self) -> list:
-        return []
-
-    def encode(self, images: Tensor) -> Codes:
-        self.seen_training.append(self.training or torch.is_grad_enabled())
-        return Codes(images[:, 0, 0], images[:, 0, 1])
-
-    def decode(self, codes: Codes) -> Tensor:
-        self.seen_training.append(self.training or torch.is_grad_enabled())
-        self.decoded.append(len(codes.label))
-        return torch.stack(codes, dim=1).unsqueeze(1)
-
-
-def stamps(n: int, seed: int = 0) -> Tensor:
-    return torch.rand(n, 1, 2, 4, generator=torch.Generator().manual_seed(seed))
 
 
 def loop_swap(codes: Tensor, targets: list[int]) -> Tensor:
@@ -170,11 +134,23 @@ class TestEditClass:
             call(Stamp(), torch.zeros(1, 2, 4))
         with pytest.raises(UserError, match=r"floating point, got torch\.uint8"):
             call(Stamp(), torch.zeros(3, 1, 2, 4, dtype=torch.uint8))
-        with pytest.raises(UserError, match="attributes"):
+        with pytest.raises(UserError, match=r"attributes, which are not exclusive.*--set"):
             call(Stamp(multilabel=True), stamps(3))
+        method = Stamp()
+        method.has_label_code = False
+        with pytest.raises(UserError, match="Stamp has no label code"):
+            call(method, stamps(3))
 
 
 class TestStyleTransfer:
+    def test_each_image_its_own_target_in_parts(self, monkeypatch):
+        monkeypatch.setattr("dcorr_models.editing.passes.BATCH", 4)
+        images, targets = stamps(10), torch.arange(10) % 4
+        edited = edit_class(Stamp(), images, targets)
+        assert torch.equal(edited[:, 0, 0], loop_swap(images[:, 0, 0], targets.tolist()))
+        with pytest.raises(UserError, match=re.escape("shape (10,), got (3,)")):
+            edit_class(Stamp(), images, targets[:3])
+
     def test_is_every_edit_in_one_pass(self):
         method, images = Stamp(), stamps(3)
         table = style_transfer(method, images)
@@ -199,58 +175,3 @@ def test_inference_restores_after_an_exception():
     with pytest.raises(KeyError):
         fail()
     assert net[0].training
-
-
-class TestEditFiles:
-    def test_test_images_to_every_class(self, tmp_path):
-        data, method = ToyImages(), toy_cdnet().eval()
-        path = edit_files(method, data, tmp_path / "new" / "folder", indices=[0, 5])
-        assert path == tmp_path / "new" / "folder" / "edited.png"
-        names = sorted(p.name for p in path.parent.iterdir())
-        assert names == sorted(
-            ["edited.png"]
-            + [f"0{i}_test{n}_as_{k}.png" for i, n in enumerate((0, 5)) for k in range(4)]
-        )
-        single = np.asarray(Image.open(path.parent / "01_test5_as_3.png"))
-        wanted = edit_class(method, data.splits().test.__getitems__([5])["image"], 3)
-        assert (single == (wanted[0, 0] * 255).round().numpy()).all()
-        side = data.image_shape[1]
-        assert Image.open(path).height == 2 * side * (84 // side) + 4 + HEADING
-
-    def test_own_files_to_one_class(self, tmp_path):
-        for name, value in (("a b.png", 30), ("c.png", 200)):
-            Image.new("L", (20, 30), value).save(tmp_path / name)
-        files = [tmp_path / "a b.png", tmp_path / "c.png"]
-        path = edit_files(toy_cdnet(), ToyImages(), tmp_path / "out", target="2", images=files)
-        names = sorted(p.name for p in path.parent.iterdir())
-        assert names == ["00_a_b_as_2.png", "01_c_as_2.png", "edited.png"]
-        first_column = np.asarray(Image.open(path))[HEADING:, 0]
-        assert first_column[0] == 30
-        assert first_column[-1] == 200
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"indices": [0], "target": "7"}, "no class '7': the classes are 0, 1, 2, 3"),
-            ({"indices": [0, 48]}, "index 48 is outside the 48 test images"),
-            ({"indices": [-1]}, "index -1"),
-            ({}, "nothing to edit"),
-            ({"images": ["/no/such.png"]}, "no image at /no/such.png"),
-        ],
-    )
-    def test_mistakes_write_nothing(self, tmp_path, options, message):
-        with pytest.raises(UserError, match=re.escape(message)):
-            edit_files(toy_cdnet(), ToyImages(), tmp_path / "out", **options)
-        assert not (tmp_path / "out").exists()
-
-    def test_the_nearest_class_is_offered(self, tmp_path):
-        data = ToyImages()
-        data.label_names = ("cat", "dog", "horse", "mouse")
-        with pytest.raises(UserError, match="did you mean 'horse'"):
-            edit_files(toy_cdnet(), data, tmp_path, target="hrose", indices=[0])
-
-    def test_a_folder_that_is_a_file(self, tmp_path):
-        (tmp_path / "out").write_text("mine")
-        with pytest.raises(UserError, match="cannot be written to"):
-            edit_files(toy_cdnet(), ToyImages(), tmp_path / "out", indices=[0])
-        assert (tmp_path / "out").read_text() == "mine"
