@@ -220,11 +220,9 @@ def _attribute_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]
 def _intensity_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]:
     """CDNet's Fig. 6: an attribute from weak to strong, on the first image without it."""
     columns = chosen_attributes(names, PANELS - 1)
+    edits = [(column, False) for column in columns] + [(removed_attribute(names, columns), True)]
     sheets = []
-    for column, removed in [
-        *((k, False) for k in columns),
-        (removed_attribute(names, columns), True),
-    ]:
+    for column, removed in edits:
         rows = with_or_without(test, column, 1, present=removed)
         if not rows:
             continue

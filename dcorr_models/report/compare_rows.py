@@ -37,7 +37,7 @@ class Entry:
     def settings(self) -> dict[str, str]:
         """All that decides the result but data and seed, by dotted names."""
         kept = {k: v for k, v in self.config.items() if k not in (*CONTROL, "data", "seed")}
-        return {key: plain(value) for key, value in flat(kept) if key != "method.class_path"}
+        return {key: _setting(value) for key, value in flat(kept) if key != "method.class_path"}
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,11 @@ def _names(entries: Sequence[Entry]) -> list[str]:
     return result
 
 
+def _setting(value: Any) -> str:
+    """As in YAML, 1.0 and 1 alike."""
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else plain(value)
+
+
 def _defaults(entry: Entry) -> dict[str, str]:
     """Of the method's arguments; none where its class is not at hand."""
     module, _, name = str(entry.config["method"]["class_path"]).rpartition(".")
@@ -176,7 +181,7 @@ def _defaults(entry: Entry) -> dict[str, str]:
     except (ImportError, AttributeError, ValueError):
         return {}
     return {
-        f"method.{key}": plain(parameter.default)
+        f"method.{key}": _setting(parameter.default)
         for key, parameter in parameters.items()
         if parameter.default is not inspect.Parameter.empty
     }
