@@ -91,8 +91,10 @@ class PairSums:
             total[:, block.rows] += weighted_sum(a, self.weights, block.columns)
             if block.mirrored:
                 total[:, block.columns] += weighted_sum(a.mT, self.weights, block.rows)
-        for (k, m), total in self.products.items():
-            product = scratch("product", matrices[k].shape, matrices[k])
+        for count, ((k, m), total) in enumerate(self.products.items(), start=1):
+            # The last product needs no memory of its own, which would crowd the caches.
+            last = count == len(self.products)
+            product = matrices[k] if last else scratch("product", matrices[k].shape, matrices[k])
             torch.mul(matrices[k], matrices[m], out=product)
             by_row = weighted_sum(product, self.weights, block.columns)
             both = weighted_sum(by_row.to(total.dtype), self.weights, block.rows)

@@ -27,8 +27,10 @@ def forward(
         d = sample.all_distances()
         a = powers(d.to(wide(d)), exponent)
         r = a.mean(-1, keepdim=True) if w is None else a @ w.unsqueeze(-1)  # (B, N, 1)
-        total = r.mean(-2, keepdim=True) if w is None else w.unsqueeze(-2) @ r
-        half = torch.sub(r, total, alpha=0.5)
+        # Without weights half the sum over n: to take the mean is a step more.
+        total = r.sum(-2, keepdim=True) if w is None else w.unsqueeze(-2) @ r
+        share = 0.5 / r.shape[-2] if w is None else 0.5
+        half = torch.sub(r, total, alpha=share)
         distances.append(d)
         rows.append(r.squeeze(-1) if unit is None else r.squeeze(-1) * unit)
         matrices.append((a - half).sub_(half.mT))
@@ -95,7 +97,10 @@ class _Pull:
         ]
         if self.weights is None and self.incoming.rows[k] is None and len(terms) == 1:
             ((matrix, factor),) = terms
-            forces = (matrix * slope).mul_(factor)
+            forces = matrix * slope
+            if isinstance(factor, float):  # cheaper to apply to the sum of the pulls
+                return self.points[k].pull_all(forces, d, inverse, factor)
+            forces *= factor
         else:
             forces = self._gradient_of_powers(k, terms).mul_(slope)
         return self.points[k].pull_all(forces, d, inverse)

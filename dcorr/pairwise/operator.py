@@ -28,8 +28,9 @@ BACKENDS: dict[str, Backend] = {
     "fused": fused,
 }
 
-# ab, aa, bb: (*batch,); row means of a and of b: (*batch, N); then what the backend keeps. What is
-# not asked for is an empty tensor, so that there are always five before what is kept.
+# ab, aa, bb: (*batch,); row means of a and of b: (*batch, N); then what the backend keeps. There
+# are always five before what is kept: what is not asked for is ``None``, or an empty tensor where
+# torch.func or torch.compile let an operator return tensors alone.
 Outputs = tuple[Tensor, ...]
 OptionalTensors = tuple[Tensor | None, ...]
 MOMENTS = 5
@@ -64,7 +65,7 @@ class _PairMoments(torch.autograd.Function):
         return tuple(run(x, y, weights, exponent, method, variances))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
         x, y, weights, ctx.exponent, ctx.method, variances = inputs
         two = y is not None
         ctx.asked = two, variances, variances and two, True, two
@@ -80,18 +81,20 @@ class _PairMoments(torch.autograd.Function):
             # In derivatives of third order a node may be reached through kept outputs alone.
             return (None,) * 6
         wanted = ctx.needs_input_grad[:3]
-        saved = ctx.saved_tensors
-        args = *saved[:5], *incoming, ctx.exponent, ctx.method, *wanted
+        x, y, weights, a_rows, b_rows, *kept = ctx.saved_tensors
+        args = x, y, weights, a_rows, b_rows, *incoming, ctx.exponent, ctx.method, *wanted
         if torch.compiler.is_compiling():
-            pulled = _pull_op(*args, list(saved[5:]))
+            pulled = _pull_op(*args, kept)
         elif torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             # To be differentiated again, or mapped over.
-            pulled = _apply(_PairPull, *args, *saved[5:])
+            pulled = _apply(_PairPull, *args, *kept)
         else:
-            given: list[Any] = [*args, list(saved[5:])]
-            pulled = _pull(*given)
-        kept = (g if want else None for g, want in zip(pulled, wanted, strict=True))
-        return *kept, None, None, None
+            backend, rows = BACKENDS[ctx.method], [a_rows, b_rows]
+            pulled = run_backward(
+                backend, x, y, weights, rows, incoming, ctx.exponent, [*wanted], kept
+            )
+        asked_for = (g if want else None for g, want in zip(pulled, wanted, strict=True))
+        return *asked_for, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Outputs, Any]:
@@ -103,8 +106,11 @@ class _EagerPairMoments(_PairMoments):
     """The same without ``torch.func``, whose form binds the arguments anew at each call."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Outputs:
-        output = tuple(_moments(*inputs))
+    def forward(  # type: ignore[override]  # torch passes the context here, as not above
+        ctx: Any, *inputs: Any
+    ) -> tuple[Tensor | None, ...]:
+        x, y, weights, exponent, method, variances = inputs
+        output = run_forward(BACKENDS[method], x, y, weights, exponent, variances)
         _PairMoments.setup_context(ctx, inputs, output)
         return output
 
@@ -167,7 +173,9 @@ def _moments(
     method: str,
     variances: bool,
 ) -> list[Tensor]:
-    return run_forward(BACKENDS[method], x, y, weights, exponent, variances)
+    outputs = run_forward(BACKENDS[method], x, y, weights, exponent, variances)
+    empty = x.new_empty((*x.shape[:-2], 0), dtype=wide(x))
+    return [empty.clone() if t is None else t for t in outputs]  # no two may share memory
 
 
 def run_forward(
@@ -177,22 +185,17 @@ def run_forward(
     weights: Tensor | None,
     exponent: float,
     variances: bool,
-) -> list[Tensor]:
-    """Run a backend on flattened batch dimensions."""
+) -> tuple[Tensor | None, ...]:
+    """Run a backend on flattened batch dimensions; ``None`` for what is not asked for."""
     batch = x.shape[:-2]
     with without_autocast(x):
         moments = backend.forward(*_flat(x, y, weights), exponent, variances)
-
-    def out(t: Tensor | None) -> Tensor:
-        if t is None:
-            return x.new_empty((*batch, 0), dtype=wide(x))
-        return t.reshape(batch + t.shape[1:])
-
     products = [moments.products.get(pair) for pair in PAIRS]
     if products[0] is not None:
         products[0].clamp_(min=0.0)  # below 0 by rounding alone, for exponents up to 2
     rows = [*moments.rows, None][:2]
-    return [out(t) for t in (*products, *rows, *moments.kept)]
+    outputs = *products, *rows, *moments.kept
+    return tuple(None if t is None else t.reshape(batch + t.shape[1:]) for t in outputs)
 
 
 def _pull(
@@ -216,7 +219,9 @@ def _pull(
     grads = (g_ab, g_aa, g_bb, u, v)
     wanted = [x_wanted, y_wanted, weights_wanted]
     rows = [a_rows, b_rows]
-    return run_backward(BACKENDS[method], x, y, weights, rows, grads, exponent, wanted, kept)
+    pulled = run_backward(BACKENDS[method], x, y, weights, rows, grads, exponent, wanted, kept)
+    gx, gy, gw = (x.new_empty((*x.shape[:-2], 0)) if g is None else g for g in pulled)
+    return gx, gy, gw
 
 
 def run_backward(
@@ -224,19 +229,19 @@ def run_backward(
     x: Tensor,
     y: Tensor | None,
     weights: Tensor | None,
-    row_means: list[Tensor],
+    row_means: Sequence[Tensor | None],
     grads: Sequence[Tensor | None],
     exponent: float,
     wanted: list[bool],
     kept: list[Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run a backend's backward on flattened batch dimensions."""
+) -> OptionalTensors:
+    """Run a backend's backward on flattened batch dimensions; ``None`` for what is not wanted."""
     n, sides = x.shape[-2], 1 if y is None else 2
     products = {
         pair: g.reshape(-1) for pair, g in zip(PAIRS, grads[:3], strict=True) if g is not None
     }
     rows = [None if t is None else t.reshape(-1, n) for t in grads[3:]][:sides]
-    means = [t.reshape(-1, n) for t in row_means[:sides]]
+    means = [t.reshape(-1, n) for t in row_means[:sides] if t is not None]
     asked = wanted if y is not None else [wanted[0], wanted[2]]
     kept = [t.reshape(-1, *t.shape[x.ndim - 2 :]) for t in kept]
     with without_autocast(x):
@@ -249,13 +254,10 @@ def run_backward(
         # A constant along the weights is arbitrary, and a large one would cost digits.
         gw, w = pulled[2], weights.reshape(-1, n).to(pulled[2].dtype)
         pulled[2] = gw - ((gw * w).sum(-1, keepdim=True) / w.sum(-1, keepdim=True))
-    gx, gy, gw = (
-        x.new_empty((*x.shape[:-2], 0))
-        if g is None or t is None
-        else g.to(t.dtype).reshape(t.shape)
+    return tuple(
+        None if g is None or t is None else g.to(t.dtype).reshape(t.shape)
         for g, t in zip(pulled, (x, y, weights), strict=True)
     )
-    return gx, gy, gw
 
 
 PULL_ARGUMENTS = 15  # of _pull, before what was kept

@@ -66,26 +66,49 @@ class PairPull:
         ]
         for side, row_means in zip(sides, incoming.row_means, strict=True):
             side.shift_by(row_means / side.unit, weights)
-        self.plain = [self._plain(k) for k in range(len(sides))]
+        plain = [self._plain(k) for k in range(len(sides))]
+        self.plain = plain if all(plain) else [None] * len(sides)
 
     def add(self, block: Block) -> None:
         """Add the pull of a block of pairs."""
+        if all(self.plain):
+            self._add_plain(block)
+            return
         matrices = shifted(self.sides, block)
-        for k, (side, distances) in enumerate(zip(self.sides, block.distances, strict=True)):
+        for k, distances in enumerate(block.distances):
             if self.wanted[k]:
-                # With one product alone, no other side needs the matrix that is overwritten here.
-                plain = self.plain[k]
-                if plain is None:
-                    total = self._gradient_of_powers(k, matrices, block)
-                else:
-                    total = matrices[plain[0]]
-                w = _forces(total, distances, side.exponent, diagonal=not block.mirrored)
-                side.sample.pull(w, distances.near, block.rows, block.columns)
+                self._pull(k, self._gradient_of_powers(k, matrices, block), distances, block)
+
+    def _add_plain(self, block: Block) -> None:
+        """Add the pull of a block where no more than one matrix pulls at each side.
+
+        A side's distances are shifted in their own place once it has been pulled itself: the less
+        memory a block takes, the more of it stays in the caches.
+        """
+        pulled = set()
+        for k, (own, plain) in enumerate(zip(block.distances, self.plain, strict=True)):
+            if self.wanted[k] and plain is not None:
+                other = plain[0]
+                d = block.distances[other].d
+                total = self.sides[other].shifted(d, block, in_place=other in pulled)
+                self._pull(k, total, own, block)
+                pulled.add(k)
+
+    def _pull(self, k: int, total: Tensor, distances: Distances, block: Block) -> None:
+        """Pull at a side by a gradient of its powers, which is overwritten."""
+        side = self.sides[k]
+        w = _forces(total, distances, side.exponent, diagonal=not block.mirrored)
+        side.sample.pull(w, distances.near, block.rows, block.columns)
 
     def gradient(self, k: int) -> Tensor:
         """Return the gradient of a sample."""
-        pulled, plain = self.sides[k].sample.gradient(), self.plain[k]
-        return pulled if plain is None else pulled * plain[1].unsqueeze(-1)
+        sample, plain = self.sides[k].sample, self.plain[k]
+        if plain is None:
+            return sample.gradient()
+        factor = plain[1].unsqueeze(-1)
+        if sample.scale is None:
+            return sample.gradient().mul_(factor.to(sample.x.dtype))
+        return sample.gradient() * factor  # which may have no room in the dtype of the points
 
     def _plain(self, k: int) -> tuple[int, Tensor] | None:
         """Return the one matrix and the factor that are the whole gradient, if they are.

@@ -114,14 +114,14 @@ class Sample(ABC):
     def gradient(self) -> Tensor:
         """Return the sum of all pulls, ``(B, N, P)``."""
 
-    def pull_all(self, w: Tensor, d: Tensor, inverse: Tensor) -> Tensor:
-        """Return the gradient of all pairs, where no block has been pulled.
+    def pull_all(self, w: Tensor, d: Tensor, inverse: Tensor, factor: float = 1.0) -> Tensor:
+        """Return the gradient of all pairs, times a factor, where no block has been pulled.
 
         ``inverse`` is 1/d, and 0 where d is 0. ``w`` is overwritten.
         """
         every = slice(0, self.x.shape[-2])
         self.pull(w, ANY_NEAR, every, every)
-        return self.gradient()
+        return self.gradient().mul_(factor)
 
 
 # With so few features differences are taken one by one, which costs no more than torch's distances.

@@ -112,8 +112,8 @@ class SampleByProduct(Sample):
         reach = norms[:, rows, None] + norms[:, None, columns]
         return squared.masked_fill_(squared < reach.mul_(self.near), 0.0).sqrt_()
 
-    def pull_all(self, w: Tensor, d: Tensor, inverse: Tensor) -> Tensor:
-        """Return the gradient of all pairs, where no block has been pulled."""
+    def pull_all(self, w: Tensor, d: Tensor, inverse: Tensor, factor: float = 1.0) -> Tensor:
+        """Return the gradient of all pairs, times a factor, where no block has been pulled."""
         every = slice(0, w.shape[-1])
         if not w.numel():
             return torch.zeros_like(self.x)
@@ -127,12 +127,14 @@ class SampleByProduct(Sample):
         if not safe:
             squared = inverse.reciprocal().square_()
             self.pull(w, self._find(squared, self.factors[0], every, every), every, every)
-            return self.gradient()
+            return self.gradient().mul_(factor)
         totals = w.sum(-1, keepdim=True)
         if self.points.shape[-1] < w.shape[-1]:
-            return torch.baddbmm(totals * self.points, w, self.points, alpha=-1)
+            ends = totals * self.points
+            return ends.baddbmm_(w, self.points, alpha=-1).mul_(factor)
         # diag(W 1) - W, in place: it has fewer numbers than the points.
-        laplacian = w.neg_()
+        totals *= factor
+        laplacian = w.mul_(-factor)
         laplacian.diagonal(dim1=-2, dim2=-1).add_(totals.squeeze(-1))
         return torch.bmm(laplacian, self.points)
 
@@ -158,7 +160,9 @@ class SampleByProduct(Sample):
         """Return the sum of all pulls."""
         p = self.x.shape[-1]
         sums, totals = self._pulled[:, :p], self._pulled[:, p:]
-        moved = torch.sub(totals * self.factors[0][:, :p], sums).mT.contiguous()
+        ends = self.factors[0][:, :p]
+        moved = torch.empty_like(self.x, memory_format=torch.contiguous_format)
+        torch.addcmul(sums.neg_(), totals, ends, out=moved.mT)
         return moved.add_(self._grad) if "_grad" in self.__dict__ else moved
 
     def _pull_in_double(self, w: Tensor, rows: slice, columns: slice) -> None:
@@ -219,7 +223,13 @@ class SampleByProduct(Sample):
 
 
 def _factors(x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.mT
-    norms = x.square().sum(-2, keepdim=True)
-    ones = torch.ones_like(norms)
-    return torch.cat((x, ones, norms), -2), torch.cat((x * -2, norms, ones), -2)
+    b, n, p = x.shape
+    left, right = x.new_empty(2, b, p + 2, n).unbind()
+    points, ones, norms = torch.split(left, [p, 1, 1], -2)
+    points.copy_(x.mT)
+    ones.fill_(1.0)
+    torch.sum(torch.mul(points, points, out=right[:, :p]), -2, keepdim=True, out=norms)
+    torch.mul(points, -2.0, out=right[:, :p])
+    right[:, p : p + 1] = norms
+    right[:, p + 1 :] = ones
+    return left, right

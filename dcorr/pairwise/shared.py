@@ -80,12 +80,12 @@ class _SharedMoments(Collective):
     @staticmethod
     def forward(
         x: Tensor, y: Tensor | None, weights: Tensor | None, asked: Asked, team: Team
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor | None, ...]:
         run = operator.run_forward
-        return tuple(run(Dealt(team), x, y, weights, asked.exponent, asked.variances))
+        return run(Dealt(team), x, y, weights, asked.exponent, asked.variances)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         *samples, ctx.asked, ctx.team = inputs
         ctx.save_for_backward(*samples, *output[3:])
         ctx.set_materialize_grads(False)
@@ -104,7 +104,7 @@ class _SharedPull(Collective):
     """Inputs: samples and weights, both row means, five gradients, and the settings."""
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
+    def forward(*args: Any) -> tuple[Tensor | None, ...]:
         x, y, weights, a_rows, b_rows, *grads, asked, team, wanted = args
         incoming = _all_sums(grads, x, y, asked, team)
         return operator.run_backward(
