@@ -56,6 +56,8 @@ def announced(
 ) -> Iterator[Result]:
     """Pass results on, and say after each tenth of them how many there are.
 
+    Of fewer than 100 only the last is announced.
+
     Args:
         results: What to pass on.
         rows: How many there will be.
@@ -67,11 +69,10 @@ def announced(
 
     Example:
         >>> list(announced(iter("ab"), 2, "letters", print))
-        letters: 1 of 2
         letters: 2 of 2
         ['a', 'b']
     """
-    tenth = max(1, rows // 10)
+    tenth = rows // 10 if rows >= 100 else max(1, rows)
     for done, result in enumerate(results, start=1):
         if done % tenth == 0:
             say(f"{title}: {done} of {rows}")
