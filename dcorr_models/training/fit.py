@@ -7,14 +7,13 @@ import zlib
 from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from dcorr_models.data.base import collate_batch
+from dcorr_models.training.batches import Placement, batches
 from dcorr_models.training.checkpoint import (
     Identity,
     load_checkpoint,
@@ -45,12 +44,15 @@ class LoopSettings:
         save_every: steps between checkpoints; the last step is always saved.
         log_every: steps between rows of the log; a row is the mean of the steps since the last.
         num_workers: loader processes; 0 is fastest for data sets that live in memory.
+        data_on_device: keep the bytes of all training images on the device: `always`, `never`, or
+            `auto`, which does so on a CUDA device whose free memory they fill to at most a quarter.
         progress: show the bar.
     """
 
     save_every: int = 500
     log_every: int = 20
     num_workers: int = 0
+    data_on_device: Placement = "auto"
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -59,6 +61,11 @@ class LoopSettings:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, got {self.num_workers}")
+        if self.data_on_device not in get_args(Placement):
+            raise ValueError(
+                f"data_on_device must be one of {', '.join(get_args(Placement))}, "
+                f"got {self.data_on_device!r}"
+            )
 
 
 def fit(
@@ -98,7 +105,7 @@ def fit(
     run = Identity(seed=seed, fingerprint=fingerprint)
     if path.exists() and restore_networks(path, stage, run) == stage.max_steps:
         return  # finished before: its networks are what the next stage needs
-    random_state, start, workers = None, 0, settings.num_workers
+    random_state, start = None, 0
     try:
         stage.execution = execution or Execution()
         stage.setup(fabric)
@@ -106,20 +113,20 @@ def fit(
             start, random_state = load_checkpoint(fabric, path, stage, run)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-        loader = _loader(stage, dataset, fabric, start=start, seed=seed, workers=workers)
+        source = _batches(stage, dataset, fabric, start=start, seed=seed, settings=settings)
         if random_state is None:
             # A stage's noise must not depend on how many numbers the stages before it drew.
             seed_everything(_mix(seed, stage.name, fabric.global_rank))
         else:
             set_random_state(random_state)
-        _loop(stage, loader, fabric, folder, path, start=start, run=run, settings=settings)
+        _loop(stage, source, fabric, folder, path, start=start, run=run, settings=settings)
     finally:
         stage.teardown()
 
 
 def _loop(
     stage: Stage,
-    loader: Any,
+    source: Any,
     fabric: Fabric,
     folder: Path,
     path: Path,
@@ -137,7 +144,7 @@ def _loop(
         stage.name, total=stage.max_steps, done=start, enabled=first and settings.progress
     )
     try:
-        for step, batch in enumerate(loader, start=start + 1):
+        for step, batch in enumerate(source, start=start + 1):
             stage.step_index = step - 1
             meter.add(stage.step(stage.execution.place(batch)))
             for scheduler in stage.schedulers.values():
@@ -186,8 +193,14 @@ def _means_over_ranks(meter: Meter, fabric: Fabric) -> dict[str, float]:
     return dict(zip(names, cast(Tensor, reduced).tolist(), strict=True))
 
 
-def _loader(
-    stage: Stage, dataset: Dataset[Any], fabric: Fabric, *, start: int, seed: int, workers: int
+def _batches(
+    stage: Stage,
+    dataset: Dataset[Any],
+    fabric: Fabric,
+    *,
+    start: int,
+    seed: int,
+    settings: LoopSettings,
 ) -> Any:
     sampler = StepBatchSampler(
         len(cast(Sized, dataset)),
@@ -198,15 +211,14 @@ def _loader(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    loader: DataLoader[Any] = DataLoader(
+    return batches(
         dataset,
-        batch_sampler=sampler,
-        collate_fn=collate_batch,
-        num_workers=workers,
-        # Its own generator: torch's loader otherwise draws from the global state at every start.
-        generator=torch.Generator().manual_seed(_mix(seed, stage.name, fabric.global_rank)),
+        sampler,
+        fabric,
+        seed=_mix(seed, stage.name, fabric.global_rank),
+        workers=settings.num_workers,
+        on_device=settings.data_on_device,
     )
-    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
 
 def _mix(seed: int, name: str, rank: int) -> int:

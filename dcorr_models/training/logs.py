@@ -23,24 +23,32 @@ COLUMNS = ("stage", "step", "seconds", "name", "value")
 
 
 class Meter:
-    """Running means of detached scalars, without reading the device."""
+    """Running means of detached scalars, without reading the device.
+
+    Two operations a step however many the values: a GPU takes longer to begin one than to add.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._sums: dict[tuple[str, ...], Tensor] = {}
+        self._counts: dict[tuple[str, ...], int] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Adds one step's values; a name may be absent in some steps."""
-        for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-            self._counts[name] = self._counts.get(name, 0) + 1
+        names = tuple(values)
+        row = torch.stack([value.float() for value in values.values()])
+        self._sums[names] = self._sums[names] + row if names in self._sums else row
+        self._counts[names] = self._counts.get(names, 0) + 1
 
     def flush(self) -> tuple[list[str], Tensor]:
         """Names and means since the last call (one tensor, still on its device); empties it."""
-        names = list(self._sums)
-        means = [self._sums[k].float() / self._counts[k] for k in names]
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for names, row in self._sums.items():
+            for name, value in zip(names, row, strict=True):
+                sums[name] = sums[name] + value if name in sums else value
+                counts[name] = counts.get(name, 0) + self._counts[names]
         self._sums, self._counts = {}, {}
-        return names, torch.stack(means)
+        return list(sums), torch.stack([sums[name] / counts[name] for name in sums])
 
 
 def refuse_non_finite(values: Mapping[str, float], *, stage: str, step: int) -> None:
@@ -56,7 +64,7 @@ def refuse_non_finite(values: Mapping[str, float], *, stage: str, step: int) -> 
 def refuse_non_finite_weights(networks: Mapping[str, nn.Module], *, stage: str, step: int) -> None:
     """Raises `RunError` for networks that diverged in the last update, which no loss has seen."""
     for name, network in networks.items():
-        tensors = [*network.parameters()] or [*network.buffers()]
+        tensors: list[Tensor] = [*network.parameters()] or [*network.buffers()]
         if not torch.stack([t.detach().isfinite().all() for t in tensors]).all():
             raise RunError(
                 f"weights of {name!r} became NaN or infinite by step {step} of stage {stage!r}; "
