@@ -18,6 +18,7 @@ from jsonargparse import Namespace
 from dcorr_models.data import DataSource
 from dcorr_models.data.splitting import check_seed
 from dcorr_models.errors import UserError
+from dcorr_models.evaluation.protocol import AttributeProtocol
 from dcorr_models.methods import Method
 from dcorr_models.option_errors import explain, one_line
 from dcorr_models.option_parser import BASES, OptionError, Parser
@@ -42,6 +43,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "compare": _compare_parser(),
     }
     commands["evaluate"].add_argument("--seed", type=int, default=0, help="of the probes")
+    commands["evaluate"].add_class_arguments(AttributeProtocol, "attributes")
     subcommands = parser.add_subcommands(dest="command")
     helps = {
         "prepare": "download a data set, with checksums",
@@ -258,8 +260,14 @@ def _evaluate(options: Namespace, parser: Parser) -> None:
     from dcorr_models.experiment import load_run
 
     check_seed(options.seed)
+    try:
+        protocol = parser.instantiate(options).attributes
+    except OptionError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UserError(explain(str(error), BASES)) from error
     folder, method, data = load_run(options.run)
-    result = evaluate(method, data.splits(), seed=options.seed)
+    result = evaluate(method, data.splits(), seed=options.seed, attributes=protocol)
     folder.write_json(folder.evaluation, result)
     for line in _flat_lines(result):
         print(line)

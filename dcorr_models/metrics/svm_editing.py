@@ -50,7 +50,8 @@ class SvmEditing(TypedDict):
 
     intensities: list[float]
     attributes: dict[str, AttributeCurve]
-    mean_error: list[float]
+    mean_errors: list[float]
+    mean_error: float
     mean_accuracy: float
     repeats: int
     penalty: float
@@ -117,7 +118,8 @@ def svm_editing(
         over the SVMs, and its standard deviation over the SVMs (divided by their number), shares
         from 0 to 1; the SVMs' own `accuracy` and `balanced_accuracy` on all real test images (the
         latter None where none of them has the attribute), the number of edited `images` and of
-        `train_images`. Beside them means over the attributes, and the settings.
+        `train_images`. Beside them the means over the attributes, `mean_errors` at each intensity
+        and `mean_error` at the highest, `mean_accuracy`, and the settings.
 
     Raises:
         ValueError: If an attribute has a single class among the training images, or no test image
@@ -144,14 +146,14 @@ def svm_editing(
     curves = {}
     for column, svms in zip(columns, all_svms, strict=True):
         rows = torch.nonzero(test.labels[:, column] == 0)[:max_test_images, 0]
-        errors = torch.stack(
+        missed = torch.stack(
             [_error(svms, test, rows, _at(edit, column, float(v))) for v in intensities]
         )  # (T, R)
         seen = _seen(svms, test)
         actual = test.labels[:, column].bool()
         curve: AttributeCurve = {
-            "error": errors.mean(dim=1).tolist(),
-            "std": errors.std(dim=1, correction=0).tolist(),
+            "error": missed.mean(dim=1).tolist(),
+            "std": missed.std(dim=1, correction=0).tolist(),
             "accuracy": (seen == actual[:, None]).double().mean().item(),
             "balanced_accuracy": _mean_balanced(seen, actual),
             "images": len(rows),
@@ -160,10 +162,12 @@ def svm_editing(
         if reconstruct is not None:
             curve["unedited"] = _error(svms, test, rows, reconstruct).mean().item()
         curves[names[column]] = curve
+    errors = np.mean([curve["error"] for curve in curves.values()], axis=0)  # (T,)
     return {
         "intensities": [float(value) for value in intensities],
         "attributes": curves,
-        "mean_error": np.mean([curve["error"] for curve in curves.values()], axis=0).tolist(),
+        "mean_errors": errors.tolist(),
+        "mean_error": float(errors[-1]),
         "mean_accuracy": float(np.mean([curve["accuracy"] for curve in curves.values()])),
         "repeats": repeats,
         "penalty": penalty,
