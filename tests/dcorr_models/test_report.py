@@ -227,7 +227,12 @@ class TestBuildReport:
         splits = Splits(*(LabelledImages(s.images, torch.zeros(len(s), 4)) for s in data.splits()))
         page = report(run, method, splits)
         assert "Every class" not in page.text
-        assert len(page.named("img")) == 24
+        assert "Attributes, one at a time and together" in page.text
+        # No image has an attribute: there is no panel that takes one away.
+        assert (
+            "without" not in page.text.split("Attributes from weak to strong")[1].split("Each")[0]
+        )
+        assert len(page.named("img")) == 24 + 3 + 4 * 2
 
     def test_small_and_empty_test_splits(self, run, method, data):
         train, valid, test = data.splits()
