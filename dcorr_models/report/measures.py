@@ -1,107 +1,26 @@
-"""What each number of `evaluation.json` means; a number without a word here is shown as it is."""
+"""The numbers of `evaluation.json` as headlines, tables and bars; `measure_words` has the words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from dcorr_models.report.markup import number, share, table, text
+from dcorr_models.report.measure_words import ATTRIBUTE_MEASURES, MEASURES, Measure
 
-__all__ = ["HEADLINES", "MEASURES", "headlines", "measure_tables"]
+__all__ = ["HEADLINES", "headlines", "measure_tables"]
 
 Evaluation = Mapping[str, Any]
 
 
-class Measure(NamedTuple):
-    """How a number is called, written and read."""
-
-    name: str
-    # What it is and which way is better; `{path: words %}` fills in a share from the evaluation and
-    # `{path: words #}` a plain number, or nothing where it was not measured.
-    meaning: str
-    write: Callable[[Any], str] = number
-    unit: str = ""
-
-
-# By the path in evaluation.json. A metric's own file has its exact protocol.
-MEASURES = {
-    "reconstruction.rmse": Measure(
-        "Reconstruction error (RMSE)",
-        "Root of the mean squared pixel error of each test image, black 0 and white 1. "
-        "Lower is better, 0 is exact.",
-    ),
-    "reconstruction.psnr": Measure(
-        "PSNR",
-        "Peak signal-to-noise ratio of each test image in decibels. Higher is better.",
-        unit="\u00a0dB",
-    ),
-    "reconstruction.ms_ssim": Measure(
-        "Structural similarity (MS-SSIM)",
-        "How well the structures of each test image survive, at several scales. "
-        "Higher is better, 1 is identical.",
-    ),
-    "reconstruction.ms_ssim_scales": Measure(
-        "Scales of MS-SSIM", "As many of the published five as fit the image."
-    ),
-    "reconstruction.ms_ssim_weights": Measure("Weights of the scales", "The finest scale first."),
-    "reconstruction.value_range": Measure("Range of the pixels", "Mapped to black 0 and white 1."),
-    "reconstruction.images": Measure("Images", "Test images that were reconstructed."),
-    "leakage.linear_probe": Measure(
-        "Class read from z, linear",
-        "How often logistic regression, trained on the codes of training images, names the class "
-        "of a test image from its residual code z. Lower is better.{leakage.chance: Chance is %.}",
-        share,
-    ),
-    "leakage.mlp_probe": Measure(
-        "Class read from z, small network",
-        "The same with a small neural network, which also finds what is not linear. "
-        "Lower is better.{leakage.chance: Chance is %.}",
-        share,
-    ),
-    "leakage.chance": Measure(
-        "Chance", "What a probe reaches that reads nothing: the most frequent class.", share
-    ),
-    "leakage.dcor": Measure(
-        "Distance correlation of label code and z",
-        "From 0 to 1, lower is better. It is above 0 even for independent codes when images are "
-        "few, so compare it on the same images only.{leakage.dcor_shuffled: With the codes "
-        "shuffled among the images it is #.}",
-    ),
-    "leakage.dcor_shuffled": Measure(
-        "The same, shuffled", "The floor: what independent codes give on as many images."
-    ),
-    "leakage.train_samples": Measure("Training images", "What the probes learn from."),
-    "leakage.test_samples": Measure("Test images", "What the probes are scored on."),
-    "leakage.dimensions": Measure("Dimensions of z", ""),
-    "leakage.classes": Measure("Classes", ""),
-    "leakage.mlp_width": Measure("Width of the small network", "Units of its hidden layer."),
-    "leakage.seed": Measure("Seed", "Of the small network's first weights and order of images."),
-    "editing.recognised": Measure(
-        "Edits recognised",
-        "How often a classifier, trained on real training images only, takes a test image edited "
-        "to another class for that class. Higher is better; edits that change nothing score "
-        "about 0\u00a0%.{editing.classifier_accuracy: On real test images the classifier is right "
-        "in %.}",
-        share,
-    ),
-    "editing.per_class": Measure("Edits recognised", "", share),
-    "editing.classifier_accuracy": Measure(
-        "Accuracy of the judging classifier",
-        "How often it is right on the real test images.",
-        share,
-    ),
-    "editing.num_edits": Measure("Number of edits", "Each test image, to each other class."),
-    "soft_target.accuracy": Measure(
-        "Accuracy of the label code",
-        "How often the largest entry of the label code is the true class of a test image.",
-        share,
-    ),
-    "num_images": Measure("Images", "Held-out images that everything is measured on."),
-    "seconds": Measure("Seconds", "What the evaluation took."),
-}
+# Drawn as charts and tables of their own; the rest of their group is listed here.
+DRAWN = frozenset({"svm.attributes", "edits.matrix"})
 
 HEADLINES = (
     "editing.recognised",
+    "edits.mean_diagonal",
+    "edits.mean_off_diagonal",
+    "svm.mean_error",
     "leakage.linear_probe",
     "leakage.mlp_probe",
     "reconstruction.rmse",
@@ -116,7 +35,7 @@ def headlines(evaluation: Evaluation) -> str:
         value = _look_up(evaluation, path)
         if value is None:
             continue
-        measure = MEASURES[path]
+        measure = _measure(path, evaluation)
         mean = value["mean"] if _is_spread(value) else value
         written = f"{mean:.3g}" if measure.write is number else measure.write(mean)
         tiles.append(
@@ -127,30 +46,39 @@ def headlines(evaluation: Evaluation) -> str:
 
 
 def measure_tables(evaluation: Evaluation, label_names: Sequence[str]) -> str:
-    """Every number, a table for each group; lists with an entry a class become bars."""
+    """Every number, a table for each group; lists with an entry a label become bars.
+
+    The labels of a group are its own `names`, or else `label_names`.
+    """
     groups: dict[str, list[tuple[str, Any]]] = {}
     for path, value in _flat(evaluation):
-        if path != "format":
-            group, _, _ = path.rpartition(".")
+        group, _, key = path.rpartition(".")
+        if key not in ("format", "kind", "names") and value != {}:
             groups.setdefault(group, []).append((path, value))
+    several = "attribute" if evaluation.get("kind") == "attributes" else "class"
     parts = []
     for group, entries in sorted(groups.items(), key=lambda item: item[0] == ""):
+        names = _look_up(evaluation, f"{group}.names") or label_names
         rows, bars = [], ""
         for path, value in entries:
-            if _is_bars(value, label_names):
-                bars += _bars(f"{_name(path)}, by class", value, label_names)
+            if _is_bars(value, names) and path not in ("svm.mean_errors", "edits.values"):
+                title = f"{_measure(path, evaluation).name}, by {several}"
+                bars += _bars(title, value, names)
             else:
                 rows.append(_row(path, value, evaluation))
-        parts.append(f"<h3>{text(_name(group) if group else 'General')}</h3>")
+        title = _measure(group, evaluation).name if group else "General"
+        parts.append(f"<h3>{text(title)}</h3>")
         parts.append(table(("measure", "value", "meaning"), rows, kind="measures") if rows else "")
         parts.append(bars)
     return "".join(parts)
 
 
 def _row(path: str, value: Any, evaluation: Evaluation) -> tuple[str, str, str]:
-    measure = MEASURES.get(path, Measure(_name(path), ""))
+    measure = _measure(path, evaluation)
     if _is_spread(value):
         written = _mean_and_spread(measure, value["mean"], value["std"])
+    elif isinstance(value, Mapping):
+        written = "; ".join(f"{name}: {reason}" for name, reason in value.items())
     elif value is None or isinstance(value, (bool, str, list)):
         written = number(value)
     else:
@@ -203,10 +131,13 @@ def _is_spread(value: Any) -> bool:
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, inner in value.items():
-        if isinstance(inner, Mapping) and not _is_spread(inner):
-            yield from _flat(inner, f"{prefix}{key}.")
+        path = f"{prefix}{key}"
+        if path in DRAWN:
+            continue
+        if isinstance(inner, Mapping) and not _is_spread(inner) and key != "skipped":
+            yield from _flat(inner, f"{path}.")
         else:
-            yield f"{prefix}{key}", inner
+            yield path, inner
 
 
 def _look_up(evaluation: Evaluation, path: str) -> Any:
@@ -216,8 +147,12 @@ def _look_up(evaluation: Evaluation, path: str) -> Any:
     return value
 
 
-def _name(path: str) -> str:
-    """The name given above, or the key's own."""
-    if path in MEASURES:
-        return MEASURES[path].name
-    return path.rpartition(".")[2].replace("_", " ").capitalize()
+def _measure(path: str, evaluation: Evaluation) -> Measure:
+    """The words above for this kind of evaluation, or the key's own name."""
+    key = path.rpartition(".")[2]
+    if key == "skipped":
+        return Measure("Not measured", "Attributes that were left out, and why.")
+    words = MEASURES
+    if evaluation.get("kind") == "attributes":
+        words = MEASURES | ATTRIBUTE_MEASURES
+    return words.get(path, Measure(key.replace("_", " ").capitalize(), ""))
