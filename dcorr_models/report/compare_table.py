@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dcorr_models.report.compare_rows import Row
@@ -18,11 +18,12 @@ LOWER, HIGHER = "↓", "↑"
 class Column(NamedTuple):
     """One metric of the table."""
 
-    path: str  # in evaluation.json; a curve counts with its last value
+    path: str  # in evaluation.json; see `curve` for lists
     head: str
     better: str
     decimals: int
     factor: float = 1.0  # 100 for per cent
+    curve: Callable[[Sequence[float]], float] = statistics.fmean  # a list as one number
 
 
 class Table(NamedTuple):
@@ -37,7 +38,8 @@ COLUMNS = (
     Column("reconstruction.psnr", "PSNR, dB", HIGHER, 2),
     Column("reconstruction.ms_ssim", "MS-SSIM", HIGHER, 4),
     Column("editing.recognised", "edits recognised, %", HIGHER, 1, 100),
-    Column("svm.mean_error", "SVM error at the strongest edit, %", LOWER, 1, 100),
+    Column("svm.mean_error", "SVM error over all intensities, %", LOWER, 1, 100),
+    Column("svm.mean_error", "SVM error at the strongest, %", LOWER, 1, 100, lambda at: at[-1]),
     Column("edits.mean_diagonal", "target changed, %", HIGHER, 1, 100),
     Column("edits.mean_off_diagonal", "others changed, %", LOWER, 1, 100),
     Column("leakage.linear_probe", "read from z, linear, %", LOWER, 1, 100),
@@ -126,7 +128,7 @@ def _head(column: Column) -> str:
 
 
 def _over_seeds(row: Row, column: Column) -> str:
-    found = [_value(entry.evaluation, column.path) for entry in row.entries]
+    found = [_value(entry.evaluation, column.path, column.curve) for entry in row.entries]
     values = [value for value in found if value is not None]
     if not values:
         return "–"
@@ -140,13 +142,17 @@ def _written(value: float, column: Column) -> str:
     return f"{column.factor * value:.{column.decimals}f}"
 
 
-def _value(evaluation: Evaluation, path: str) -> float | None:
-    """A number, the mean of a spread, or the end of a curve."""
+def _value(
+    evaluation: Evaluation,
+    path: str,
+    curve: Callable[[Sequence[float]], float] = statistics.fmean,
+) -> float | None:
+    """A number, the mean of a spread, or what a column takes from a curve."""
     value = _look_up(evaluation, path)
     if isinstance(value, Mapping):
         value = value.get("mean")
     if isinstance(value, list) and value:
-        value = value[-1]
+        value = curve(value)
     return float(value) if isinstance(value, (int, float)) else None
 
 

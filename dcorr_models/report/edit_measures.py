@@ -34,9 +34,7 @@ def svm_charts(evaluation: Evaluation) -> str:
         note = f"SVMs right in {share(accuracy)}" if accuracy is not None else ""
         panels.append((name, note, [line]))
     if not panels:
-        return ""
-    skipped = svm.get("skipped") or {}
-    left_out = "; ".join(f"{text(name)}: {text(why)}" for name, why in skipped.items())
+        return _left_out(svm)
     return (
         "<p>Linear support vector machines learn from real training images whether an attribute is "
         "there. Then every test image without it is edited to have it, at intensities from weak to "
@@ -44,7 +42,7 @@ def svm_charts(evaluation: Evaluation) -> str:
         "The band is one standard deviation over the machines of an attribute; how often they are "
         "right on real test images stands beside its name.</p>"
         + svm_panels(panels, [])
-        + (f'<p class="soft">Not measured: {left_out}.</p>' if left_out else "")
+        + _left_out(svm)
     )
 
 
@@ -63,7 +61,7 @@ def effect_matrix(evaluation: Evaluation) -> str:
     edits = evaluation.get("edits") or {}
     names, matrix = edits.get("names"), edits.get("matrix")
     if not names or not matrix:
-        return ""
+        return _left_out(edits)
     head = "".join(f'<th scope="col"><span>{text(_words(name))}</span></th>' for name in names)
     body = "".join(
         f'<tr><th scope="row">{text(_words(name))}</th>{"".join(map(_cell, row))}</tr>'
@@ -71,14 +69,29 @@ def effect_matrix(evaluation: Evaluation) -> str:
     )
     return (
         "<p>A classifier that has seen real training images alone judges every test image before "
-        "and after an edit of one attribute to its opposite. A row is the attribute that was "
-        "edited; a column the attribute whose prediction changed, in per cent of the images, "
-        "against the unedited reconstruction. A perfect edit has 100 on the diagonal and 0 "
-        "elsewhere.</p>"
+        f"and after an edit of one attribute to its opposite{_values(edits)}. A row is the "
+        "attribute that was edited; a column the attribute whose prediction changed, in per cent "
+        "of the images, against the unedited reconstruction. A perfect edit has 100 on the "
+        "diagonal and 0 elsewhere.</p>"
         '<div class="scroll" role="region" tabindex="0" aria-label="Effects of edits">'
         f'<table class="heat"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
-        "</div>"
+        "</div>" + _left_out(edits)
     )
+
+
+def _left_out(group: Evaluation) -> str:
+    """Attributes that could not be measured, each with its reason."""
+    skipped = group.get("skipped") or {}
+    reasons = "; ".join(f"{text(name)}: {text(why)}" for name, why in skipped.items())
+    return f'<p class="soft">Not measured: {reasons}.</p>' if reasons else ""
+
+
+def _values(edits: Evaluation) -> str:
+    """What was written into the label code, where the evaluation says so."""
+    values = edits.get("values")
+    if not values:
+        return ""
+    return f" ({values[1]:g} is written where it was absent, {values[0]:g} where it was there)"
 
 
 def _cell(value: float | None) -> str:

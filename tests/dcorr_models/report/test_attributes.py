@@ -163,13 +163,19 @@ class TestMeasuresOfEdits:
     def test_skipped_attributes_are_named(self):
         content = measured()
         content["svm"]["skipped"] = {"Bald": "no training image has it"}
-        assert "Not measured: Bald: no training image has it." in Page(svm_charts(content)).text
+        wanted = "Not measured: Bald: no training image has it."
+        assert wanted in Page(svm_charts(content)).text
+        nothing = {"skipped": content["svm"]["skipped"]}
+        assert Page(svm_charts({"svm": nothing})).text.strip() == wanted
+        assert Page(effect_matrix({"edits": nothing})).text.strip() == wanted
 
     def test_the_matrix_is_a_table_in_per_cent(self):
         content = measured()
         content["edits"]["matrix"][0][2] = None
+        content["edits"]["values"] = [0.0, 1.0]
         page = Page(effect_matrix(content))
         assert "Eyeglasses 88 12 – Smiling 12 88 12 Mustache 12 12 88" in page.text
+        assert "(1 is written where it was absent, 0 where it was there)" in page.text
         cells = page.named("td")
         assert [cell["style"] for cell in cells if "style" in cell].count("--share:0.8750") == 3
         assert {th["scope"] for th in page.named("th")} == {"row", "col"}

@@ -204,7 +204,13 @@ class TestPage:
         assert "λ .05 from 67.9\u00a0%" in charts[1]["aria-label"]
         kinds = {line["class"] for line in page.named("polyline")}
         assert kinds == {"series s0", "series s1"}
-        assert "SVM error at the strongest edit, % ↓" in comparison.markdown()
+        lines = comparison.markdown().splitlines()
+        head, first = ([cell.strip() for cell in lines[k].split("|")] for k in (0, 2))
+        # The last of the errors is that of the strongest edit.
+        last = [measured(k)["svm"]["attributes"]["Smiling"]["error"][-1] for k in (1, 2)]
+        cell = first[head.index("SVM error at the strongest, % ↓")]
+        assert cell.startswith(f"{50 * sum(last):.1f} ± ")
+        assert "SVM error over all intensities, % ↓" in head
 
     def test_seeds_measured_at_other_intensities(self, attributes, tmp_path):
         content = {"num_images": 48, **measured()}
