@@ -13,7 +13,9 @@ PATHS = sorted(CONFIGS.glob("*.yaml"))
 STAGES = {
     "AEXCov": ["autoencoder"],
     "CDNet": ["label_encoder", "disentangle"],
+    "IcGAN": ["gan", "encoders"],
     "MddAE": ["joint"],
+    "VAEGAN": ["vae_gan", "code_means"],
 }
 VARIANTS = {
     "ae": {"": "AE"},
