@@ -12,9 +12,19 @@ __all__ = ["HEADLINES", "headlines", "measure_tables"]
 
 Evaluation = Mapping[str, Any]
 
-
 # Drawn as charts and tables of their own; the rest of their group is listed here.
 DRAWN = frozenset({"svm.attributes", "edits.matrix"})
+
+# Lists with no entry a label, however many labels there are.
+LISTS = frozenset(
+    {
+        "edits.values",
+        "reconstruction.ms_ssim_weights",
+        "reconstruction.value_range",
+        "svm.intensities",
+        "svm.mean_errors",
+    }
+)
 
 HEADLINES = (
     "editing.recognised",
@@ -61,7 +71,7 @@ def measure_tables(evaluation: Evaluation, label_names: Sequence[str]) -> str:
         names = _look_up(evaluation, f"{group}.names") or label_names
         rows, bars = [], ""
         for path, value in entries:
-            if _is_bars(value, names) and path not in ("svm.mean_errors", "edits.values"):
+            if _is_bars(value, names) and path not in LISTS:
                 title = f"{_measure(path, evaluation).name}, by {several}"
                 bars += _bars(title, value, names)
             else:
