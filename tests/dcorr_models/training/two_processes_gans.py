@@ -2,7 +2,8 @@
 
     python -m tests.dcorr_models.training.two_processes_gans FOLDER METHOD STEPS...
 
-With several STEPS the run stops and goes on from its checkpoint in between.
+With several STEPS the run stops in its first stage and goes on from its checkpoint. METHOD may be
+`code_means`: the second stage of VAE/GAN alone, on an encoder that has learned nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tests.dcorr_models.toy import ToyAttributes
 
 
 def make(name: str) -> Method:
-    if name == "vae_gan":
+    if name in ("vae_gan", "code_means"):
         return toy_vae_gan(gate=True, fakes="both")
     updates = name.removeprefix("icgan_")
     return toy_icgan(updates=updates, wrong_label_weight=0.5, stored_codes=50)
@@ -33,8 +34,11 @@ def work(fabric: Fabric, folder: Path, name: str, stops: list[int]) -> None:
     for stop in stops:
         model = make(name)
         torch.rand(fabric.global_rank + 1)  # the ranks' states are not the same here
-        # A checkpoint of a stage that is cut short would not be the finished one of the next.
-        for stage in model.stages() if stop == stops[-1] else model.stages()[:1]:
+        first, second = model.stages()
+        chosen = {"code_means": [second]}.get(
+            name, [first, second] if stop == stops[-1] else [first]
+        )
+        for stage in chosen:
             stage.max_steps = min(stage.max_steps, stop)
             fit(stage, data, fabric=fabric, folder=folder, seed=5, settings=settings)
     torch.save(model.state_dict(), folder / f"rank{fabric.global_rank}.pt")
