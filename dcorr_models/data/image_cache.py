@@ -26,6 +26,7 @@ __all__ = ["CachedImages", "cache_path", "cached_images", "default_cache_folder"
 
 Bytes = npt.NDArray[np.uint8]
 _UNFINISHED = ".images-"
+MOVED_AT_ONCE = 4096  # images; a copy of them all may not fit into memory
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,8 @@ def _close_gaps(images: Bytes, skipped: Sequence[int]) -> None:
     if not skipped:
         return
     kept = np.delete(np.arange(len(images)), skipped)
-    step = 4096  # images at once: a copy of them all may not fit into memory
-    for first in range(0, len(kept), step):
-        rows = kept[first : first + step]
+    for first in range(0, len(kept), MOVED_AT_ONCE):
+        rows = kept[first : first + MOVED_AT_ONCE]
         images[first : first + len(rows)] = images[rows]
 
 
