@@ -185,3 +185,15 @@ def test_below_eleven_pixels_only_ms_ssim_is_left_out():
     assert not any(key.startswith("ms_ssim") for key in quality)
     with pytest.raises(ValueError, match="at least 11 pixels, got 10"):
         ms_ssim_weights(10)
+
+
+def test_colour_faces_in_the_range_of_tanh():
+    """As CelebA's: three channels of 64 pixels in [-1, 1], three scales."""
+    x, noise = draw(3, 3, 64, 64), 0.1 * draw(3, 3, 64, 64, seed=1)
+    y = (x + noise).clamp(0, 1)
+    quality = image_quality(x * 2 - 1, y * 2 - 1, value_range=(-1.0, 1.0))
+    assert quality["ms_ssim_scales"] == 3
+    assert quality["rmse"]["mean"] == pytest.approx(rmse(x, y).mean().item(), abs=1e-6)
+    by_channel = torch.stack([ms_ssim(x[:, [c]], y[:, [c]]) for c in range(3)])
+    # products of means over channels, not means of products: near, not equal
+    assert quality["ms_ssim"]["mean"] == pytest.approx(by_channel.mean().item(), abs=5e-3)
