@@ -66,7 +66,7 @@ class MddAE(OneEncoder):
         class_weight: β, weight of the cross-entropy L_dis (Eqs. 8 and 9).
         dssim_weight: α, weight of the structural dissimilarity (Eq. 6). The variant's is 1 for
             mddAE, but 0 for images under 44 pixels, which is the paper's choice for MNIST; 0 for
-            the baselines.
+            the baselines. Images are taken to lie in the range of the architecture's own decoder.
         architecture: sizes of the networks: `mnist` (28x28x1) and `celeba` (64x64x3) of the
             release of CDNet, `faces_small` (64x64x3) for a CPU.
         image_shape: channels, height and width of the images.
@@ -231,8 +231,7 @@ class JointStage(Stage):
         pixel = F.mse_loss(x_hat, x)
         terms = {"pixel": pixel * x[0].numel() if settings.pixel_sum else pixel}
         if settings.ssim_weights is not None:
-            # A decoder of the user's own has no known range: the batch is taken as it is.
-            value_range = self.model.value_range or (0.0, 1.0)
+            value_range = self.model.architecture_range
             terms["dssim"] = dssim(x, x_hat, value_range=value_range, weights=settings.ssim_weights)
         return terms
 

@@ -87,9 +87,9 @@ class OneEncoder(Method):
         self.multilabel, self.latent_dim = multilabel, latent_dim
         self.decoder_input = decoder_input
         self.has_label_code = decoder_input != "none"
+        self.architecture_range = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}[sizes.output]
         # A decoder of the user's own may give any range.
-        ranges = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
-        self.value_range = ranges[sizes.output] if decoder is None else None
+        self.value_range = self.architecture_range if decoder is None else None
         size = num_labels + latent_dim
         if encoder is None:
             encoder = ConvEncoder(image_shape, sizes, size, dropout=dropout)

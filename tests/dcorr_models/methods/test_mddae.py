@@ -201,7 +201,6 @@ def small_faces(**options) -> MddAE:
 
 
 def test_faces_have_the_structural_term_of_three_scales():
-    model = small_faces()
     generator = torch.Generator().manual_seed(1)
     data = {
         "image": torch.rand(4, 3, 64, 64, generator=generator) * 2 - 1,
@@ -214,9 +213,8 @@ def test_faces_have_the_structural_term_of_three_scales():
         def forward(self, label_code: Tensor, residual: Tensor) -> Tensor:
             return 0.8 * data["image"] + 0.0 * residual.sum()
 
-    stage = prepared(model)
-    stage.networks["decoder"] = Near()
-    logs = stage.step(data)
+    model = small_faces(decoder=Near())
+    logs = prepared(model).step(data)
     x, x_hat = (data["image"] + 1) / 2, (0.8 * data["image"] + 1) / 2
     wanted = 0.5 * (1 - ms_ssim(x, x_hat).mean())
     assert logs["loss/dssim"].item() == pytest.approx(wanted.item(), rel=1e-4)
