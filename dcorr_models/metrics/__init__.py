@@ -1,5 +1,7 @@
 """Metrics: one file each, tensors in, numbers that serialise to JSON out; none knows a method.
 
 `image_quality` reconstructions, `leakage` of the class into a code, `recognition` of edited images.
+For attributes: `leakage_attributes`, `svm_editing` the error of SVMs on edits by intensity, and
+`attribute_recognition` which attributes an edit changes.
 Importing a file is cheap: scikit-learn and torchmetrics come in when a metric that needs them runs.
 """
