@@ -7,12 +7,14 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import dcorr
 from dcorr_models.errors import UserError
 from dcorr_models.methods import CDNet
-from dcorr_models.methods.cdnet import DisentangleStage
+from dcorr_models.methods.cdnet_stage import DisentangleStage
 from dcorr_models.nets.cdnet import Critic
+from dcorr_models.training.logs import Meter
 from tests.dcorr_models.toy import ToyImages, toy_cdnet
 
 PLAYERS = ("residual_encoder", "decoder", "discriminator")
@@ -340,3 +342,43 @@ def test_bfloat16_autocast_trains_every_player(updates):
     assert all(torch.isfinite(value) for value in logs.values())
     moved = {k for k, v in model.named_parameters() if not torch.equal(v, before[k])}
     assert moved == {k for k in before if not k.startswith("label_encoder.")}
+
+
+class ValuesRead(TorchDispatchMode):
+    """Counts what would make the host wait for a GPU: reading a value, copying a new tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        self.count += name in ("_local_scalar_dense", "lift_fresh", "nonzero", "equal")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("updates", ["simultaneous", "sequential"])
+@pytest.mark.parametrize("decorrelation", ["none", "xcov"])  # dcov2 reads values on a CPU only
+def test_a_step_reads_no_value_back(updates, decorrelation, monkeypatch):
+    def refused(_: Tensor) -> list:
+        raise AssertionError("tolist() in a step")
+
+    _, stage = prepared(lr=1e-2, dropout=True, updates=updates, decorrelation=decorrelation)
+    data, meter = batch(), Meter()
+    stage.step(data)  # optimizers make their states
+    monkeypatch.setattr(Tensor, "tolist", refused)
+    # The optimizer's own counter of steps lives on the host, also on a GPU.
+    monkeypatch.setattr(stage, "optimizers", {k: Standing(v) for k, v in stage.optimizers.items()})
+    with ValuesRead() as read:
+        meter.add(stage.step(data))
+    assert read.count == 0
+
+
+class Standing:
+    """An optimizer that takes no step."""
+
+    def __init__(self, optimizer) -> None:
+        self.zero_grad = optimizer.zero_grad
+
+    def step(self) -> None:
+        return None

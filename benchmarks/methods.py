@@ -1,0 +1,77 @@
+"""The methods whose steps are timed, and the sizes they are timed at."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from dcorr_models.methods import VAEGAN, AEXCov, CDNet, IcGAN, MddAE, Method
+from dcorr_models.training.execution import Execution
+from dcorr_models.training.stage import Stage
+
+
+class Timed(NamedTuple):
+    """A method, and which of its stages is timed."""
+
+    kind: type[Method]
+    stage: int = 0
+    same_gradients: bool = True
+    """Without dropout both forms have the same gradients: no other noise is drawn in a step."""
+
+
+# A new method is a line here.
+METHODS = {
+    "CDNet": Timed(CDNet, stage=1),
+    "MddAE": Timed(MddAE),
+    "AEXCov": Timed(AEXCov),
+    "IcGAN": Timed(IcGAN, same_gradients=False),
+    "VAEGAN": Timed(VAEGAN, same_gradients=False),
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "mnist": {"architecture": "mnist", "batch_size": 100},
+    "celeba": {
+        "architecture": "celeba", "image_shape": (3, 64, 64), "num_labels": 40,
+        "multilabel": True, "latent_dim": 1000, "batch_size": 128,
+    },
+    "faces_small": {
+        "architecture": "faces_small", "image_shape": (3, 64, 64), "num_labels": 16,
+        "multilabel": True, "latent_dim": 32, "batch_size": 64,
+    },
+}  # fmt: skip
+FORMS = ("simultaneous", "sequential")
+
+
+def has_forms(method: str) -> bool:
+    """Whether the method's players can be updated at once and one after the other."""
+    return "updates" in inspect.signature(METHODS[method].kind).parameters
+
+
+def make_stage(
+    method: str, size: str, fabric: Fabric, execution: Execution | None = None, **options: Any
+) -> tuple[Method, Stage]:
+    """A method with new weights and its timed stage, ready for steps."""
+    kind, number, _ = METHODS[method]
+    if "decorrelation_ramp" in inspect.signature(kind).parameters:
+        options["decorrelation_ramp"] = 0  # the regulariser at its full weight from the first step
+    torch.manual_seed(0)
+    model = kind(**SIZES[size], **options)
+    stage = model.stages()[number]
+    stage.execution = execution or Execution()
+    stage.setup(fabric)
+    return model, stage
+
+
+def made_up_batch(model: Method, size: int, device: torch.device) -> dict[str, Tensor]:
+    """Random images and labels: the time of a step does not depend on what they show."""
+    generator = torch.Generator().manual_seed(0)
+    low, high = model.value_range or (0.0, 1.0)
+    images = torch.rand(size, *model.image_shape, generator=generator) * (high - low) + low
+    if model.multilabel:
+        labels = torch.randint(0, 2, (size, model.num_labels), generator=generator).float()
+    else:
+        labels = torch.randint(0, model.num_labels, (size,), generator=generator)
+    return {"image": images.to(device), "label": labels.to(device)}
