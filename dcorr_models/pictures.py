@@ -158,7 +158,7 @@ def labelled_grid(
     height, width = (int(side) * scale for side in first.shape[-2:])
     columns = max(len(row) for row in rows)
     font = ImageFont.load_default(FONT)
-    captions = [_lines(head, width + padding, font) for head in heads[:columns]]
+    captions = [_lines(head, width, font) for head in heads[:columns]]
     top = max((len(lines) for lines in captions), default=0) * LINE + (padding if heads else 0)
     labels = [_lines(name, NAME_WIDTH, font) for name in names[: len(rows)]]
     widest = max((font.getlength(line) for lines in labels for line in lines), default=0)

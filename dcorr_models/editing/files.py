@@ -94,7 +94,7 @@ def edit_files(
     columns = [inputs.unsqueeze(1), reconstruct(method, inputs).unsqueeze(1), edited.images]
     picture = labelled_grid(
         torch.cat(columns, dim=1),
-        heads=["input", "reconstruction", *edited.captions],
+        heads=["input", "rebuilt", *edited.captions],
         value_range=data.value_range,
         scale=max(1, CELL // data.image_shape[1]),
         gap_after=2,

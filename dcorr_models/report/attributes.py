@@ -34,7 +34,7 @@ SHOWN_FIRST = ("Brown_Hair", "Pale_Skin", "Eyeglasses", "Smiling", "Mustache")
 COMBINED = ("Blond_Hair", "Eyeglasses", "Mustache")
 MAX_SINGLE = 12  # columns of single attributes
 PANELS = 6  # the last takes an attribute away
-ROWS, PANEL_ROWS = 6, 4
+ROWS, PANEL_ROWS = 5, 3  # a page of faces stays at a few megabytes
 
 
 def single_attributes(method: Method, test: LabelledImages, names: Sequence[str]) -> str:

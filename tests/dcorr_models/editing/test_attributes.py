@@ -17,6 +17,7 @@ from dcorr_models.editing import (
 )
 from dcorr_models.editing.labels import label_index
 from dcorr_models.errors import UserError
+from dcorr_models.methods import Codes
 from tests.dcorr_models.editing.stamp import Stamp, stamps
 from tests.dcorr_models.toy import ToyAttributes, toy_attribute_cdnet
 
@@ -181,6 +182,17 @@ def test_reconstructions_are_the_methods_own():
     images = ToyAttributes().splits().test.tensors(5)[0]
     with torch.no_grad():
         torch.testing.assert_close(reconstruct(method, images), method(images))
+
+
+def test_a_method_without_label_code_reconstructs():
+    method, images = faces(), stamps(3)
+    method.has_label_code = False
+    encode, decode = method.encode, method.decode
+    method.encode = lambda x: Codes(x[:, 0, 0, :0], x.flatten(1))
+    method.decode = lambda codes: codes.residual.reshape(-1, 1, 2, 4)
+    assert torch.equal(reconstruct(method, images), images)
+    method.encode, method.decode = encode, decode
+    assert torch.equal(reconstruct(method, images), images)
 
 
 def test_many_names_are_not_all_listed():

@@ -10,6 +10,7 @@ from dcorr_models.data import LabelledImages, Splits
 from dcorr_models.editing import sweep
 from dcorr_models.pictures import data_uri
 from dcorr_models.report.attributes import (
+    PANEL_ROWS,
     chosen_attributes,
     combinations,
     intensity_panels,
@@ -114,11 +115,11 @@ class TestPanels:
     def test_each_cell_is_the_edit_it_says(self, method, data):
         test = data.splits().test
         html = intensity_panels(method, test, NAMES)
-        rows = torch.nonzero(test.labels[:, 1] < 0.5)[:4, 0].tolist()
+        rows = torch.nonzero(test.labels[:, 1] < 0.5)[:PANEL_ROWS, 0].tolist()
         images = test.__getitems__(rows)["image"]
         wanted = sweep(method, images, 1, [-1.5, -0.375, 0.75, 1.875, 3.0])
         assert data_uri(picture(test, wanted)) in html
-        rows = torch.nonzero(test.labels[:, 0] > 0.5)[:4, 0].tolist()
+        rows = torch.nonzero(test.labels[:, 0] > 0.5)[:PANEL_ROWS, 0].tolist()
         images = test.__getitems__(rows)["image"]
         wanted = sweep(method, images, 0, [3.0, 1.875, 0.75, -0.375, -1.5])
         assert data_uri(picture(test, wanted)) in html
