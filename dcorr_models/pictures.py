@@ -175,8 +175,8 @@ def labelled_grid(
     for number, lines in enumerate(labels):
         middle = top + number * (height + padding) + height / 2
         for place, line in enumerate(lines):
-            y = middle + (place - (len(lines) - 1) / 2) * LINE
-            draw.text((left - 2 * padding, y), line, fill="black", font=font, anchor="rm")
+            level = middle + (place - (len(lines) - 1) / 2) * LINE
+            draw.text((left - 2 * padding, level), line, fill="black", font=font, anchor="rm")
     return canvas
 
 
