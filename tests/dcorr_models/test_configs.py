@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcorr_models.cli import CONFIGS, build_parser
+from dcorr_models.command_parsers import build_parser
+from dcorr_models.packaged_configs import CONFIGS
 
 PATHS = sorted(CONFIGS.glob("*.yaml"))
 STAGES = {
