@@ -34,9 +34,7 @@ def evaluate_attributes(
     names = _names(method, splits.test.labels.shape[1])
     columns = _columns(protocol.names, names)
     result, codes, labels = start("attributes", method, splits)
-    # Some methods have no encoder of labels: their code is what an edit adds, 0 in every image.
-    added = method.has_label_code and not codes.label.any()
-    readable = method.has_label_code and not added
+    readable = method.has_label_code and method.infers_attributes
     result["leakage"] = _leakage(
         method, splits, codes, protocol, names, readable=readable, seed=seed
     )
@@ -45,7 +43,7 @@ def evaluate_attributes(
     if method.has_label_code:
         edited = Edited(method, codes, names, columns)
         result["svm"] = _svm(edited, splits, protocol, seed=seed)
-        result["edits"] = _edits(edited, splits, protocol, added=added, seed=seed)
+        result["edits"] = _edits(edited, splits, protocol, seed=seed)
     return result
 
 
@@ -141,13 +139,14 @@ def _svm(
 
 
 def _edits(
-    edited: Edited, splits: Splits, protocol: AttributeProtocol, *, added: bool, seed: int
+    edited: Edited, splits: Splits, protocol: AttributeProtocol, *, seed: int
 ) -> dict[str, Any]:
     reasons = _single(splits.train.labels, "training images", edited.names, edited.columns)
     kept = edited.without(reasons)
     if not kept:
         return {"skipped": reasons}
-    absent, present = protocol.values or ((-1.0, 1.0) if added else (0.0, 1.0))
+    inferred = edited.method.infers_attributes
+    absent, present = protocol.values or ((0.0, 1.0) if inferred else (-1.0, 1.0))
     labels = splits.test.labels[: protocol.edit_images]
 
     def flip(rows: Tensor, column: int) -> Tensor:

@@ -21,8 +21,8 @@ class AttributeProtocol:
         intensities: values that the SVM protocol writes into the label code, lowest first; by
             default ten evenly spaced ones up to the method's strongest, 0.3 to 3 for CDNet.
         values: what takes an attribute away and what gives it, for the matrix of edits; by
-            default 0 and 1, or -1 and 1 where the label code of every image is 0, which is then
-            an intensity added.
+            default 0 and 1, or -1 and 1 for a method that infers no attributes and adds to the
+            image.
         svm_test_images: images without the attribute that each SVM curve edits, from the first on.
         svm_repeats: SVMs an attribute.
         svm_train_images: images with, and without, the attribute that an SVM learns from at most.

@@ -37,6 +37,8 @@ class Method(Configurable, nn.Module, ABC):
     """What the data call the labels, once a method has met its data (`train`, `load_run`)."""
     has_label_code: bool = True
     """False: `Codes.label` has no columns, all is in the residual code, nothing can be edited."""
+    infers_attributes: bool = True
+    """False: the label code of every image is 0, and an edit of an attribute adds to the image."""
     intensities: tuple[float, float] = (-1.5, 3.0)
     """Weakest and strongest value that an edit of an attribute writes into the label code."""
 

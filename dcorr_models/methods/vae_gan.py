@@ -85,6 +85,7 @@ class VAEGAN(Method):
         discriminator: your own discriminator, giving a pair (logits, features).
     """
 
+    infers_attributes = False
     intensities = (-1.0, 3.0)
 
     def __init__(

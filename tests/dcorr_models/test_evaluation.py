@@ -29,6 +29,7 @@ class Quadrants(Method):
         super().__init__()
         self.image_shape, self.num_labels, self.multilabel = (1, 12, 12), 3, True
         self.reads, self.has_label_code = reads, label_code
+        self.infers_attributes = reads
         self.anchor = nn.Parameter(torch.zeros(()))
         self.largest_batch = 0
 
