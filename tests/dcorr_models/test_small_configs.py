@@ -1,0 +1,57 @@
+"""The small configs, from the command line: all at a tenth of their updates, some to their end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dcorr_models.cli import main
+from dcorr_models.packaged_configs import CONFIGS
+
+SMALL = sorted(path.stem for path in CONFIGS.glob("*_small.yaml"))
+# The same protocol on few images: a twentieth of the time.
+QUICK = {
+    "svm_test_images": 20,
+    "svm_repeats": 1,
+    "svm_train_images": 100,
+    "edit_images": 50,
+    "classifier_images": 500,
+    "classifier_epochs": 1,
+    "probe_images": 500,
+}
+
+
+def measured(folder: Path, config: str, *words: object) -> Mapping[str, Any]:
+    """Trains, evaluates and reports as a user would; the content of evaluation.json."""
+    quick = [str(word) for word in words if str(word).startswith("--attributes")]
+    options = [str(word) for word in words if not str(word).startswith("--attributes")]
+    run = str(folder / config)
+    training = ["train", "--config", config, "--run", run, "--accelerator", "cpu"]
+    assert main([*training, "--loop.progress", "false", *options]) == 0
+    assert main(["evaluate", run, *quick]) == 0
+    assert main(["report", run]) == 0
+    assert (folder / config / "report.html").stat().st_size > 10_000
+    found: Mapping[str, Any] = json.loads((folder / config / "evaluation.json").read_text())
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", SMALL)
+def test_every_small_config_trains_measures_and_reports(tmp_path: Path, config: str):
+    settings = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text())["method"]["init_args"]
+    shorter = [
+        f"--method.{name}={max(2, value // 10)}"
+        for name, value in settings.items()
+        if name.endswith("steps")
+    ]
+    assert shorter, "a small config says how long it trains"
+    faces = "faces" in config
+    quick = [f"--attributes.{name}={value}" for name, value in QUICK.items() if faces]
+    found = measured(tmp_path, config, *shorter, *quick)
+    assert 0 < found["reconstruction"]["rmse"]["mean"] < 0.6
+    assert found["kind"] == ("attributes" if faces else "classes")
