@@ -225,8 +225,11 @@ COMMANDS: dict[str, Callable[[Namespace, Parser], None]] = {
 
 
 def _flat_lines(content: dict[str, Any], prefix: str = "") -> list[str]:
+    """A line a number; what is there once for each attribute is left to the file and the report."""
     lines: list[str] = []
     for key, value in content.items():
+        if key == "attributes":
+            continue
         if isinstance(value, dict):
             lines += _flat_lines(value, f"{prefix}{key}.")
         elif isinstance(value, float):
