@@ -153,8 +153,8 @@ class DisentangleStage(Stage):
         return self.settings.adversarial_weight * (whole if to_image is None else to_image)
 
     def _update_inputs(self, name: str, loss: Tensor, *extra: Tensor, **backward: Any) -> None:
-        learning = [p for p in self.networks[name].parameters() if p.requires_grad]
-        self.update(name, loss, inputs=[*learning, *extra], **backward)
+        inputs = [*self.networks[name].parameters(), *extra]
+        self.update(name, loss, inputs=inputs, **backward)
 
     def _soft_target(self, x: Tensor) -> Tensor:
         return soft_target(self.run_fixed("label_encoder", x), multilabel=self.multilabel)

@@ -159,9 +159,15 @@ class Stage:
 
         Keyword arguments go to `backward`: `gradient=` for a tensor that is not a scalar,
         `inputs=` to keep the gradient out of other players' parameters, `retain_graph=`.
+        Parameters whose gradient is switched off stay as they are, also when that is all of them.
         """
         assert self.fabric is not None, "setup() comes before update()"
         optimizer = self.optimizers[name]
+        learning = [p for group in optimizer.param_groups for p in group["params"]]
+        if "inputs" in backward:
+            learning = backward["inputs"] = [t for t in backward["inputs"] if t.requires_grad]
+        if not any(tensor.requires_grad for tensor in learning):
+            return
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss, **backward)
         optimizer.step()

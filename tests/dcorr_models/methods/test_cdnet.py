@@ -378,7 +378,7 @@ class Standing:
     """An optimizer that takes no step."""
 
     def __init__(self, optimizer) -> None:
-        self.zero_grad = optimizer.zero_grad
+        self.zero_grad, self.param_groups = optimizer.zero_grad, optimizer.param_groups
 
     def step(self) -> None:
         return None
