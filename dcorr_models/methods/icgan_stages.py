@@ -12,6 +12,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import MultiStepLR
 
 from dcorr_models.training.gan import log_probability, minimax_terms
+from dcorr_models.training.optimizers import parameters_of
 from dcorr_models.training.passes import Passes
 from dcorr_models.training.stage import Batch, Stage, frozen, weighted_sum
 
@@ -30,7 +31,7 @@ class Schedule(NamedTuple):
 
     def optimizer(self, network: nn.Module) -> Adam:
         """A network's own Adam."""
-        return Adam(network.parameters(), lr=self.lr, betas=self.betas)
+        return Adam(parameters_of(network), lr=self.lr, betas=self.betas)
 
     def scheduler(self, optimizer: Adam) -> MultiStepLR:
         """The rate times `lr_decay` at each milestone."""

@@ -19,6 +19,7 @@ from dcorr_models.methods.one_encoder import DecoderInput, OneEncoder, class_los
 from dcorr_models.methods.regularisers import for_processes
 from dcorr_models.metrics.image_quality import ms_ssim_weights
 from dcorr_models.training.dssim import dssim
+from dcorr_models.training.optimizers import parameters_of
 from dcorr_models.training.stage import Batch, Stage, weighted_sum
 
 __all__ = ["VARIANTS", "JointStage", "MddAE"]
@@ -142,8 +143,8 @@ class MddAE(OneEncoder):
             dssim_weight = chosen.dssim_weight if fits else 0.0
         check_at_least(0, class_weight=class_weight, dssim_weight=dssim_weight, steps=steps, lr=lr)
         check_at_least(1, batch_size=batch_size)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise UserError(f"betas must lie in [0, 1), got {tuple(betas)}")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise UserError(f"betas must be two numbers in [0, 1), got {tuple(betas)}")
         if not self.has_label_code and (class_weight or self.decorrelation.loss is not None):
             raise UserError(
                 'decoder_input="none" leaves the code undivided, without a ŷ to classify or to '
@@ -188,7 +189,7 @@ class JointStage(Stage):
 
     def __init__(self, model: MddAE) -> None:
         settings = model.step_settings
-        learning = [*model.encoder.parameters(), *model.decoder.parameters()]
+        learning = parameters_of(model.encoder, model.decoder)
         super().__init__(
             "joint",
             networks={"encoder": model.encoder, "decoder": model.decoder},
@@ -253,7 +254,7 @@ def _checked_scales(
     except ValueError as error:
         raise UserError(f"{error}: set dssim_weight to 0") from error
     most = len(ms_ssim_weights(side))
-    if not 1 <= len(weights) <= most or min(weights) < 0:
+    if not 1 <= len(weights) <= most or not all(weight >= 0 for weight in weights):
         raise UserError(
             f"ssim_weights must be 1 to {most} numbers of 0 or more for images of side {side}, "
             f"got {tuple(weights)}"

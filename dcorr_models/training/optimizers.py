@@ -5,7 +5,29 @@ from __future__ import annotations
 from torch import nn
 from torch.optim import RMSprop
 
-__all__ = ["rmsprop"]
+from dcorr_models.errors import UserError
+
+__all__ = ["parameters_of", "rmsprop"]
+
+
+def parameters_of(*networks: nn.Module) -> list[nn.Parameter]:
+    """What an optimizer is given: all parameters, also those whose gradient is switched off.
+
+    Raises:
+        UserError: there are none.
+
+    Example:
+        >>> len(parameters_of(nn.Linear(2, 1), nn.Flatten()))
+        2
+    """
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    if not parameters:
+        names = " and ".join(type(network).__name__ for network in networks)
+        raise UserError(
+            f"{names} has no parameters, and an optimizer needs one: a network that is to stay as "
+            "it is may hold a parameter with requires_grad=False"
+        )
+    return parameters
 
 
 def rmsprop(module: nn.Module, lr: float, *, weight_decay: float = 0.0) -> RMSprop:
@@ -13,4 +35,4 @@ def rmsprop(module: nn.Module, lr: float, *, weight_decay: float = 0.0) -> RMSpr
 
     Smoothing 0.9 (PyTorch's default is 0.99), epsilon 1e-8, no momentum.
     """
-    return RMSprop(module.parameters(), lr=lr, alpha=0.9, eps=1e-8, weight_decay=weight_decay)
+    return RMSprop(parameters_of(module), lr=lr, alpha=0.9, eps=1e-8, weight_decay=weight_decay)

@@ -1,11 +1,13 @@
-"""Networks of the user's own whose parameters are switched off: they stay, the others learn."""
+"""Networks of the user's own whose parameters are switched off, or that have none."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
+from dcorr_models.errors import UserError
 from dcorr_models.methods import AEXCov, MddAE
 from dcorr_models.training.fit import LoopSettings, fit
 from tests.dcorr_models.methods.one_encoder_toys import toy
@@ -50,3 +52,22 @@ def test_parameters_without_gradient_stay_and_all_others_learn(method, name, who
         )
     for key, parameter in model.named_parameters():
         assert torch.equal(before[key], parameter) != parameter.requires_grad, key
+
+
+class Bare(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.flatten(1)[:, :3]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: toy_attribute_cdnet(label_encoder=Bare(), label_steps=0),
+        lambda: toy_icgan(label_encoder=Bare()),
+        lambda: toy(MddAE, encoder=Bare(), decoder=Bare()),
+    ],
+    ids=["cdnet", "icgan", "mddae"],
+)
+def test_a_network_without_parameters_is_refused_by_its_name(make):
+    with pytest.raises(UserError, match=r"Bare.* has no parameters"):
+        make().stages()
