@@ -73,7 +73,7 @@ def _prepare(options: Namespace, parser: Parser) -> None:
         if "skip_corrupt" not in options.data.init_args:
             raise UserError(f"--skip-corrupt: {options.data.class_path} has no files to skip")
         options.data.init_args.skip_corrupt = True
-    data = parser.instantiate(options).data
+    data = _made(parser, options).data
     if options.verify and not options.skip_corrupt:
         data.check_files()
     data.prepare(mirror=options.mirror)
@@ -96,11 +96,9 @@ def _train(options: Namespace, parser: Parser) -> None:
             accelerator=options.accelerator, devices=options.devices, precision=options.precision
         )
         execution = Execution(**{f.name: options[f.name] for f in fields(Execution)})
-        objects = parser.instantiate(options)
-    except OptionError:
-        raise
     except (RuntimeError, ValueError, TypeError, ImportError) as error:
         raise UserError(explain(str(error), BASES)) from error
+    objects = _made(parser, options)
     train(
         objects.method,
         objects.data,
@@ -120,17 +118,22 @@ def _train(options: Namespace, parser: Parser) -> None:
         print(f"trained: {folder.weights}")
 
 
+def _made(parser: Parser, options: Namespace) -> Namespace:
+    """The objects that the options describe; what their constructors refuse is one line."""
+    try:
+        return parser.instantiate(options)
+    except OptionError:
+        raise
+    except (RuntimeError, ValueError, TypeError, ImportError) as error:
+        raise UserError(explain(str(error), BASES)) from error
+
+
 def _evaluate(options: Namespace, parser: Parser) -> None:
     from dcorr_models.evaluation import evaluate
     from dcorr_models.experiment import load_run
 
     check_seed(options.seed)
-    try:
-        protocol = parser.instantiate(options).attributes
-    except OptionError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise UserError(explain(str(error), BASES)) from error
+    protocol = _made(parser, options).attributes
     folder, method, data = load_run(options.run)
     result = evaluate(method, data.splits(), seed=options.seed, attributes=protocol)
     folder.write_json(folder.evaluation, result)
@@ -166,15 +169,28 @@ def _attribute_values(words: str | None) -> dict[str, Any] | None:
     if words is None:
         return None
     try:
-        values = yaml.safe_load(words)
-    except yaml.YAMLError:
+        values, node = yaml.safe_load(words), yaml.compose(words, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-02-30
         values = None
     if not isinstance(values, dict):
         raise UserError(
             f"--set takes attributes and values, such as '{{Eyeglasses: 3.0, Smiling: 0}}', "
             f"got {words!r}"
         )
-    return {str(name): value for name, value in values.items()}
+    # YAML keeps the last of two values for one name, and takes 1e3 for a word.
+    names = [key.value for key, _ in node.value]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"--set names {twice!r} twice: give each attribute one value")
+    return {str(name): _number(value) for name, value in values.items()}
+
+
+def _number(value: Any) -> Any:
+    """A word that spells a number as that number, anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _report(options: Namespace, parser: Parser) -> None:

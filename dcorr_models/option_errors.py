@@ -9,6 +9,18 @@ from collections.abc import Iterator
 
 __all__ = ["explain", "one_line"]
 
+# What a type is called on the command line, where Python's own name says too little.
+_FORMS = {
+    "list": "a list, such as '[a, b]'",
+    "tuple": "a list, such as '[1, 2]'",
+    "dict": "names and values, such as '{a: 1}'",
+}
+# One kind of value, not the None of an option that may be left out; then what came instead.
+_WRONG = re.compile(
+    r"Expected an? (?:<class '(?!NoneType)([\w.]+)'>|tuple with (\d+) elements)"
+    r".*?(?:Got value|Given value): (.*?)(?: - Expected| Given value|$)"
+)
+
 
 def one_line(message: str) -> str:
     r"""All white space folded.
@@ -45,6 +57,8 @@ def explain(message: str, bases: dict[str, type]) -> str:
         names = [name.split(".", 1)[-1] for name in absent[1].split(", ")]
         if absent[1].split(".")[0] in ("evaluate", "edit", "report"):
             return "the folder of a run is required"
+        if absent[1] == "compare.runs":
+            return "the folders of runs are required"
         if keys:
             return f"{option} needs {', '.join(n.removeprefix('init_args.') for n in names)}"
         return "required: " + ", ".join(f"--{n}{_known(bases.get(n))}" for n in names)
@@ -56,9 +70,10 @@ def explain(message: str, bases: dict[str, type]) -> str:
     missing = re.search(r"Expected a dot import path string: (\S+)", text)
     if missing:
         return f"{option}: there is no {missing[1]!r}{_known(bases.get(top))}"
-    wrong = re.search(r"Expected an? <class '([\w.]+)'>\. Got value: (.*?)(?: - Expected|$)", text)
+    wrong = _WRONG.search(text)
     if wrong:
-        return f"{option} takes {wrong[1]}, got {wrong[2].strip()!r}"
+        wanted = f"{wrong[2]} values in a list" if wrong[2] else _FORMS.get(wrong[1], wrong[1])
+        return f"{option} takes {wanted}, got {wrong[3].strip()!r}"
     required = re.search(r'(?:Key|Option) "?([\w.]+)"? is required', text)
     if required:
         return f"--{required[1]} is required{_known(bases.get(required[1]))}"

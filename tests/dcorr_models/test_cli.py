@@ -427,6 +427,36 @@ def test_prepare_of_data_without_download_says_so(capsys):
     assert "nothing to download" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["CartoonFaces", "--data.train", "0"], "the splits need train >= 1"),
+        (["CartoonFaces", "--data.attributes", "[Smilng]"], "did you mean Smiling?"),
+        (["CartoonFaces", "--data.attributes", "Smiling"], "--data.attributes takes a list"),
+        (["CartoonFaces", "--data.correlations", "{Beard+Mustache: 2}"], "from -1 to 1, got 2.0"),
+        (["CartoonFaces", "--data.correlations", "[1]"], "takes names and values"),
+        (["CelebA", "--data.seed", "-1"], "seed must be from 0"),
+        (["ImageFolder", "--data.folder", ".", "--data.size", "0"], "size must be 1 or more"),
+    ],
+)
+def test_wrong_options_of_prepare_are_one_line(capsys, words, expected):
+    line = refused(capsys, "prepare", "--data", *words)
+    assert expected in line
+    assert len(line) < 200
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["edit", "r", "--intensities", "1"], "--intensities takes a list, such as '[a, b]'"),
+        (["evaluate", "r", "--attributes.values", "[1]"], "values takes 2 values in a list, got"),
+        (["compare"], "the folders of runs are required"),
+    ],
+)
+def test_options_of_the_wrong_form_are_named(capsys, words, expected):
+    assert expected in refused(capsys, *words)
+
+
 def test_missing_files_of_a_data_set_are_one_line(tmp_path, capsys):
     config = toy_config(
         tmp_path / "toy.yaml",

@@ -57,6 +57,12 @@ def test_values_of_several_attributes(trained, tmp_path, capsys):
     assert str(tmp_path / "out" / "edited.png") in capsys.readouterr().out
 
 
+def test_a_number_that_yaml_takes_for_a_word(trained, tmp_path):
+    words = ("--set", "{Smiling: 2e0}", "--indices", "[5]")
+    assert run("edit", trained, *words, "--out", tmp_path / "out") == 0
+    assert written(tmp_path / "out") == ["00_test5_as_Smiling_2.png", "edited.png"]
+
+
 def test_own_files_at_each_intensity(trained, tmp_path):
     Image.new("RGB", (300, 200), "white").save(tmp_path / "a.jpg")
     Image.new("L", (9, 50), 0).save(tmp_path / "b.png")
@@ -86,6 +92,9 @@ def test_five_intensities_and_every_attribute_by_default(trained, tmp_path):
         (["--set", "{Smiling: .nan}"], "must be a finite number, got nan"),
         (["--set", "{Smiling: yes}"], "must be a finite number, got True"),
         (["--set", "{Smiling: much}"], "must be a finite number, got 'much'"),
+        (["--set", "{Smiling: nan}"], "must be a finite number, got nan"),
+        (["--set", "{Smiling: 1, Smiling: 2}"], "--set names 'Smiling' twice"),
+        (["--set", "{Smiling: 2026-02-30}"], "--set takes attributes and values"),
         (["--set", "{Smiling}"], "must be a number, got None"),
         (["--set", "{}"], "nothing to edit"),
         (["--set", "Smiling"], "--set takes attributes and values"),
