@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Codes, Method
 
-__all__ = ["BATCH", "Write", "check_images", "edits", "inference", "reconstruct"]
+__all__ = ["BATCH", "Write", "check_images", "edits", "inference", "reconstruct", "to_networks_of"]
 
 BATCH = 256
 """Images that go through a network at once: memory depends on it, results do not."""
@@ -75,7 +75,7 @@ def edits(method: Method, images: Tensor, writes: Sequence[Write]) -> Tensor:
     with inference(method):
         for start in range(0, max(len(images), 1), BATCH):
             rows = slice(start, min(start + BATCH, len(images)))
-            label, residual = method.encode(_to_device_of(method, images[rows]))
+            label, residual = method.encode(to_networks_of(method, images[rows]))
             labels = torch.stack([write(label, rows) for write in writes], dim=1).flatten(0, 1)
             codes = (labels, residual.repeat_interleave(count, dim=0))
             for part in zip(*(torch.split(code, BATCH) for code in codes), strict=True):
@@ -93,6 +93,12 @@ def check_images(method: Method, images: Tensor) -> None:
         raise UserError(f"images must be floating point, got {images.dtype}")
 
 
-def _to_device_of(method: Method, images: Tensor) -> Tensor:
-    first = next(method.parameters(), None)
-    return images if first is None else images.to(first.device)
+def to_networks_of(method: nn.Module, images: Tensor) -> Tensor:
+    """Images on the device of the method's networks, and in their precision.
+
+    Example:
+        >>> to_networks_of(nn.Linear(1, 1), torch.zeros(1, dtype=torch.float64)).dtype
+        torch.float32
+    """
+    first = next((p for p in method.parameters() if p.is_floating_point()), None)
+    return images if first is None else images.to(first.device, first.dtype)

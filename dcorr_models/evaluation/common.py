@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dcorr_models import editing
 from dcorr_models.data.base import LabelledImages, Splits
+from dcorr_models.editing.passes import to_networks_of
 from dcorr_models.methods.base import Codes, Method
 from dcorr_models.metrics import image_quality
 
@@ -21,10 +22,10 @@ def encode_split(
     method: Method, split: LabelledImages, *, batch_size: int = _BATCH
 ) -> tuple[Codes, Tensor, Tensor]:
     """Codes, images and labels of a whole split on the CPU, in its order."""
-    device = next(method.parameters()).device
     images, labels = split.tensors()
     with editing.inference(method):
-        parts = [method.encode(part.to(device)) for part in torch.split(images, batch_size)]
+        batches = torch.split(images, batch_size)
+        parts = [method.encode(to_networks_of(method, part)) for part in batches]
     return _joined(parts), images, labels
 
 
@@ -32,12 +33,9 @@ def encode(
     method: Method, split: LabelledImages, rows: Tensor, *, batch_size: int = _BATCH
 ) -> Codes:
     """Codes of some of the images on the CPU; never more than a batch of images at a time."""
-    device = next(method.parameters()).device
     with editing.inference(method):
-        parts = [
-            method.encode(split.__getitems__(part.tolist())["image"].to(device))
-            for part in torch.split(rows, batch_size)
-        ]
+        batches = (split.__getitems__(part.tolist()) for part in torch.split(rows, batch_size))
+        parts = [method.encode(to_networks_of(method, batch["image"])) for batch in batches]
     return _joined(parts)
 
 

@@ -127,7 +127,7 @@ def train_attribute_classifier(
     rows = torch.randperm(len(train), generator=generator)[:max_images].sort().values
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _make_network(train).to(train.images.device)
+        network = _make_network(train).to(train.images.device, torch.float32)
     # on a CPU a step at 64 pixels takes 40% less time so
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
     loss = F.binary_cross_entropy_with_logits

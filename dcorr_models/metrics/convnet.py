@@ -92,7 +92,7 @@ def in_chunks(
     """Scores of the images, clamped to the value range as a picture file would, part by part."""
     device = next(network.parameters()).device
     for part in torch.split(images, _CHUNK):
-        yield network(part.to(device).clamp(*value_range))
+        yield network(part.to(device, torch.float32).clamp(*value_range))
 
 
 @torch.no_grad()

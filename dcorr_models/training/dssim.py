@@ -36,7 +36,7 @@ def dssim(
         floor: see `multi_scale_ssim`.
 
     Returns:
-        A scalar from 0, for equal images, to ½.
+        A scalar from 0, for equal images, to ½; float32 (float64 for float64 images).
 
     Raises:
         ValueError: shapes that differ or are too small; see `multi_scale_ssim`.
@@ -52,7 +52,7 @@ def dssim(
     low, high = value_range
     if not low < high:
         raise ValueError(f"value_range needs low < high, got {value_range}")
-    x, y = ((image.float() - low) / (high - low) for image in (x, y))
+    x, y = ((_at_least_float32(image) - low) / (high - low) for image in (x, y))
     return 0.5 * (1 - multi_scale_ssim(x, y, weights=weights, floor=floor)).mean()
 
 
@@ -118,7 +118,7 @@ def multi_scale_ssim(
             f"{_TAPS} pixels at the coarsest"
         )
     with torch.autocast(x.device.type, enabled=False):
-        x, y = (image if image.dtype == torch.float64 else image.float() for image in (x, y))
+        x, y = _at_least_float32(x), _at_least_float32(y)
         result = x.new_ones(len(x))
         for scale, weight in enumerate(weights):
             if scale > 0:
@@ -129,6 +129,10 @@ def multi_scale_ssim(
             below = floor**2 / (2 * floor - term.clamp_max(floor))
             result = result * torch.where(term > floor, term.clamp_min(floor), below) ** weight
         return result
+
+
+def _at_least_float32(images: Tensor) -> Tensor:
+    return images if images.dtype == torch.float64 else images.float()
 
 
 def _mean_similarity(x: Tensor, y: Tensor, *, coarsest: bool) -> Tensor:

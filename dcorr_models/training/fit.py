@@ -146,7 +146,7 @@ def _loop(
     try:
         for step, batch in enumerate(source, start=start + 1):
             stage.step_index = step - 1
-            meter.add(stage.step(stage.execution.place(batch)))
+            meter.add(stage.step(stage.place(batch)))
             for scheduler in stage.schedulers.values():
                 scheduler.step()
             last = step == stage.max_steps

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dcorr_models.training.execution import Execution
 
-__all__ = ["Stage", "frozen", "weighted_sum"]
+__all__ = ["Stage", "floating_dtype", "frozen", "weighted_sum"]
 
 Batch = dict[str, Tensor]
 
@@ -135,6 +135,12 @@ class Stage:
         for network in self.fixed.values():
             network.eval()
 
+    def place(self, batch: Batch) -> Batch:
+        """The batch as the networks read it: in their memory format, images in their precision."""
+        networks = (*self.networks.values(), *self.fixed.values())
+        dtype = next(filter(None, map(floating_dtype, networks)), batch["image"].dtype)
+        return self.execution.place({**batch, "image": batch["image"].to(dtype)})
+
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of every player. Returns detached scalars under stable names."""
         raise NotImplementedError
@@ -142,9 +148,14 @@ class Stage:
     def run_fixed(self, name: str, *inputs: Tensor) -> Tensor:
         """Output of a fixed network: in the run's precision, as float32, without gradients."""
         assert self.fabric is not None, "setup() comes before run_fixed()"
+        network = self.fixed[name]
+        dtype = floating_dtype(network)
+        if dtype is not None:
+            inputs = tuple(tensor.to(dtype) for tensor in inputs)
         with torch.no_grad(), self.fabric.autocast():
-            output: Tensor = self.fixed[name](*inputs)
-        return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+            output: Tensor = network(*inputs)
+        # Fabric gives what the learning networks return this type: float32, unless it was set.
+        return output.to(torch.get_default_dtype())
 
     def scalar(self, value: float) -> Tensor:
         """A number for the log, on the stage's device.
@@ -198,6 +209,16 @@ class Stage:
         reduced = self.fabric.all_reduce(value.detach(), reduce_op="sum")
         assert isinstance(reduced, Tensor)
         return reduced
+
+
+def floating_dtype(network: nn.Module) -> torch.dtype | None:
+    """The type of a network's first floating-point parameter; None where it has none.
+
+    Example:
+        >>> floating_dtype(nn.Linear(2, 1).double()), floating_dtype(nn.Flatten())
+        (torch.float64, None)
+    """
+    return next((p.dtype for p in network.parameters() if p.is_floating_point()), None)
 
 
 def _hand_over(fabric: Fabric, network: nn.Module) -> nn.Module:

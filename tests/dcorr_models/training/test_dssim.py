@@ -139,6 +139,9 @@ def test_symmetric_per_image_and_free_of_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(value, multi_scale_ssim(x, y))
     assert dssim(x.bfloat16(), y.bfloat16()).dtype == torch.float32
+    exact = dssim(x.double(), y.double())
+    assert exact.dtype == torch.float64
+    torch.testing.assert_close(exact.float(), dssim(x, y))
 
 
 def test_made_under_inference_mode_first_it_still_trains():
