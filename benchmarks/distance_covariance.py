@@ -42,7 +42,7 @@ from processes import rows_of_processes
 RESULTS = Path(__file__).parent / "results"
 SECTIONS = ("targets", "others", "crossover", PROCESSES, "growth")
 # What a rival may raise who is not installed, or cannot run this problem.
-CANNOT = (ImportError, TypeError, ValueError, RuntimeError, MemoryError)
+CANNOT = (ImportError, TypeError, ValueError, RuntimeError, MemoryError, ArithmeticError)
 
 
 class Limits:

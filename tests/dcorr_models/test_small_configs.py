@@ -41,6 +41,7 @@ def measured(folder: Path, config: str, *words: object) -> Mapping[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("config", SMALL)
 def test_every_small_config_trains_measures_and_reports(tmp_path: Path, config: str):
     settings = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text())["method"]["init_args"]
@@ -55,3 +56,22 @@ def test_every_small_config_trains_measures_and_reports(tmp_path: Path, config: 
     found = measured(tmp_path, config, *shorter, *quick)
     assert 0 < found["reconstruction"]["rmse"]["mean"] < 0.6
     assert found["kind"] == ("attributes" if faces else "classes")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_whole_run_on_faces_edits_what_was_asked_for_and_leaves_the_rest(tmp_path: Path):
+    """Far from the figures of docs/results/cdnet.md, and from those without a regulariser."""
+    found = measured(tmp_path, "cdnet_faces_dcov_small")
+    assert found["reconstruction"]["rmse"]["mean"] < 0.15
+    assert found["edits"]["mean_diagonal"] > 0.7
+    assert found["edits"]["mean_off_diagonal"] < 0.06
+    assert found["svm"]["mean_error"] < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_whole_run_on_digits_writes_other_digits(tmp_path: Path):
+    found = measured(tmp_path, "cdnet_digits_dcov_small")
+    assert found["editing"]["recognised"] > 0.9
+    assert found["leakage"]["linear_probe"] < 0.3
