@@ -171,7 +171,7 @@ class AEXCovStage(Stage):
     def setup(self, fabric: Fabric) -> None:
         """Hands the networks to Fabric; several processes regularise their global batch."""
         super().setup(fabric)
-        self.regulariser = for_processes(self.model.decorrelation.loss, fabric.world_size)
+        self.regulariser = for_processes(self.model.decorrelation.loss, fabric)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of encoder and decoder."""

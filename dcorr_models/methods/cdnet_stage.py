@@ -93,7 +93,7 @@ class DisentangleStage(Stage):
     def setup(self, fabric: Fabric) -> None:
         """Hands the networks to Fabric; several processes regularise their global batch."""
         super().setup(fabric)
-        self.regulariser = for_processes(self.settings.regulariser, fabric.world_size)
+        self.regulariser = for_processes(self.settings.regulariser, fabric)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of each player, from one forward pass and at the same parameters.

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from functools import partial
 
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dcorr import dcov2, xcov
@@ -40,11 +41,17 @@ def regulariser_of(decorrelation: str | Regulariser) -> Regulariser | None:
     return decorrelation
 
 
-def for_processes(regulariser: Regulariser | None, processes: int) -> Regulariser | None:
-    """A built-in regulariser of the global batch: one process's share would change the loss."""
+def for_processes(regulariser: Regulariser | None, fabric: Fabric) -> Regulariser | None:
+    """A built-in regulariser of the global batch: one process's share would change the loss.
+
+    A module is moved to the device, since no network holds it. Its buffers are not in checkpoints:
+    they must not change from step to step.
+    """
     if regulariser is None:
         return None
-    if processes == 1:
+    if isinstance(regulariser, nn.Module):
+        fabric.to_device(regulariser)
+    if fabric.world_size == 1:
         return alone(regulariser)
     return partial(regulariser, group="world") if regulariser in BATCH_STATISTICS else regulariser
 
