@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from numbers import Integral
 
 from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Method
@@ -55,22 +56,21 @@ def attribute_column(method: Method, attribute: str | int) -> int:
             a name where the method knows no names.
     """
     names = method.label_names or ()
-    # A bool is an int to Python, and never meant as a column.
-    if isinstance(attribute, bool) or not isinstance(attribute, (str, int)):
+    # A bool is an int to Python, and never meant as a column; NumPy's integers are Integral.
+    if isinstance(attribute, bool) or not isinstance(attribute, (str, Integral)):
         raise UserError(
             f"an attribute is a name or the number of a column, got {attribute!r} "
             f"({type(attribute).__name__})"
         )
-    if isinstance(attribute, str):
-        if attribute in names or not attribute.isdecimal():
-            if not names:
-                raise UserError(
-                    f"this {type(method).__name__} does not know the names of its attributes: "
-                    f"give the number of a column in place of {attribute!r}, or load it with "
-                    "dcorr_models.experiment.load_run"
-                )
-            return label_index(attribute, names, kind="attribute")
-        attribute = int(attribute)
+    if isinstance(attribute, str) and (attribute in names or not attribute.isdecimal()):
+        if not names:
+            raise UserError(
+                f"this {type(method).__name__} does not know the names of its attributes: "
+                f"give the number of a column in place of {attribute!r}, or load it with "
+                "dcorr_models.experiment.load_run"
+            )
+        return label_index(attribute, names, kind="attribute")
+    attribute = int(attribute)
     if not 0 <= attribute < method.num_labels:
         raise UserError(
             f"no attribute {attribute}: the columns are numbered from 0 to {method.num_labels - 1}"

@@ -71,7 +71,8 @@ def edits(method: Method, images: Tensor, writes: Sequence[Write]) -> Tensor:
     Returns:
         (N, T, C, H, W) on the images' device.
     """
-    count, parts = len(writes), []
+    count, first = len(writes), 0
+    result: Tensor | None = None
     with inference(method):
         for start in range(0, max(len(images), 1), BATCH):
             rows = slice(start, min(start + BATCH, len(images)))
@@ -79,9 +80,13 @@ def edits(method: Method, images: Tensor, writes: Sequence[Write]) -> Tensor:
             labels = torch.stack([write(label, rows) for write in writes], dim=1).flatten(0, 1)
             codes = (labels, residual.repeat_interleave(count, dim=0))
             for part in zip(*(torch.split(code, BATCH) for code in codes), strict=True):
-                parts.append(method.decode(Codes(*part)).to(images.device))
-    decoded = torch.cat(parts)
-    return decoded.reshape(len(images), count, *decoded.shape[1:])
+                decoded = method.decode(Codes(*part)).to(images.device)
+                if result is None:  # made once: joining parts at the end would hold all twice
+                    result = decoded.new_empty(len(images) * count, *decoded.shape[1:])
+                result[first : first + len(decoded)] = decoded
+                first += len(decoded)
+    assert result is not None  # an empty batch goes through the networks too
+    return result.reshape(len(images), count, *result.shape[1:])
 
 
 def check_images(method: Method, images: Tensor) -> None:

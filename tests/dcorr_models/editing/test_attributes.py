@@ -199,3 +199,19 @@ def test_many_names_are_not_all_listed():
     names = [f"attribute{k}" for k in range(40)]
     with pytest.raises(UserError, match="attribute11 and 28 more"):
         label_index("xyz", names, kind="attribute")
+
+
+def test_a_column_may_be_an_integer_of_numpy():
+    images = stamps(2)
+    wanted = sweep(faces(), images, 1, [0.5])
+    assert torch.equal(sweep(faces(), images, np.int64(1), [np.float32(0.5)]), wanted)
+
+
+def test_a_sweep_holds_its_result_once(monkeypatch):
+    monkeypatch.setattr("dcorr_models.editing.passes.BATCH", 4)
+    monkeypatch.setattr(torch, "cat", refused)
+    assert sweep(faces(), stamps(9), 1, [0.0, 0.5, 1.0]).shape == (9, 3, 1, 2, 4)
+
+
+def refused(*_: object) -> None:
+    raise AssertionError("joined parts of the images")
