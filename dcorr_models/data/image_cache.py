@@ -7,11 +7,13 @@ of its bytes. The operating system keeps the file's pages in memory while there 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +119,7 @@ def _make(
         images = np.lib.format.open_memmap(
             unfinished, mode="w+", dtype=np.uint8, shape=shape, version=(1, 0)
         )
+        _reserve(unfinished)
         skipped = sorted(int(row) for row in fill(images))
         _close_gaps(images, skipped)
         images.flush()
@@ -128,6 +131,19 @@ def _make(
             listed.write_text(json.dumps(skipped))
             listed.replace(_skipped_path(path))
         unfinished.replace(path)
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's room on the disk: writing into a mapped file of a full disk is fatal."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            # whatever else it is, the file system does not know how
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
 
 
 def _close_gaps(images: Bytes, skipped: Sequence[int]) -> None:
@@ -149,14 +165,16 @@ def _map(path: Path, shape: tuple[int, ...]) -> CachedImages | None:
         # copy on write, since torch warns about arrays that cannot be written
         images = np.load(path, mmap_mode="c", allow_pickle=False)
         listed = _skipped_path(path)
-        skipped = tuple(json.loads(listed.read_text())) if listed.exists() else ()
-    except (OSError, ValueError, EOFError):
+        skipped = json.loads(listed.read_text()) if listed.exists() else []
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    if not isinstance(skipped, list) or not all(row in range(shape[0]) for row in skipped):
         return None
     if not isinstance(images, np.ndarray) or images.shape != shape or images.dtype != np.uint8:
         return None
     if not images.flags.c_contiguous:
         return None
-    return CachedImages(images[: len(images) - len(skipped)], skipped)
+    return CachedImages(images[: len(images) - len(skipped)], tuple(skipped))
 
 
 @contextlib.contextmanager

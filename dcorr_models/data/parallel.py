@@ -10,9 +10,14 @@ from typing import Any, TypeVar
 
 import torch
 
+from dcorr_models.errors import DataError
+
 __all__ = ["announced", "for_each_row", "to_stderr"]
 
 Result = TypeVar("Result")
+
+_AT_ONCE = 32  # rows that a process is handed; a message between processes costs more than a row
+_LOOK_EVERY = 1.0  # seconds between looks at whether all processes still live
 
 # set in each worker process alone
 _work: Callable[[int], Any] | None = None
@@ -37,6 +42,7 @@ def for_each_row(
 
     Raises:
         Exception: What `work` raised.
+        DataError: If one of the processes was killed, as Linux does where memory runs out.
 
     Example:
         >>> list(for_each_row(lambda row: row * row, 4))
@@ -47,8 +53,32 @@ def for_each_row(
         yield from map(work, range(rows))
         return
     context = multiprocessing.get_context("fork")
+    others = _children()
+    parts = [range(first, min(first + _AT_ONCE, rows)) for first in range(0, rows, _AT_ONCE)]
     with context.Pool(processors, initializer=_begin, initargs=(work,)) as pool:
-        yield from pool.imap(_call, range(rows), chunksize=32)
+        workers = _children() - others
+        results = pool.imap(_call, parts)
+        for _ in parts:
+            yield from _next(results, workers)
+
+
+def _next(results: Any, workers: set[int | None]) -> list[Any]:
+    """The results of the next part; a pool would wait for ever for those of a killed process."""
+    while True:
+        try:
+            part: list[Any] = results.next(timeout=_LOOK_EVERY)
+            return part
+        except multiprocessing.TimeoutError as error:
+            if not workers <= _children():
+                raise DataError(
+                    "one of the processes that make the images was killed, perhaps for lack of "
+                    "memory: run the command again with more of it, or with fewer processors "
+                    "(taskset)"
+                ) from error
+
+
+def _children() -> set[int | None]:
+    return {process.pid for process in multiprocessing.active_children()}
 
 
 def announced(
@@ -91,6 +121,6 @@ def _begin(work: Callable[[int], Any]) -> None:
     torch.set_num_threads(1)
 
 
-def _call(row: int) -> Any:
+def _call(rows: range) -> list[Any]:
     assert _work is not None
-    return _work(row)
+    return [_work(row) for row in rows]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -57,11 +59,18 @@ def test_a_list_of_skipped_images_without_the_images_is_forgotten(tmp_path):
     assert len(cached_images(path, SHAPE, never).images) == 6
 
 
-def test_a_list_that_cannot_be_read_is_made_again(tmp_path):
+@pytest.mark.parametrize("text", ["[2", "2", '["a"]', "[6]", "{}"])
+def test_a_list_that_cannot_be_read_is_made_again(tmp_path, text):
     path = tmp_path / "images.npy"
     cached_images(path, SHAPE, numbered((2,)))
-    path.with_suffix(".skipped.json").write_text("[2")
+    path.with_suffix(".skipped.json").write_text(text)
     assert cached_images(path, SHAPE, numbered((2,))).skipped == (2,)
+
+
+def test_a_file_that_begins_like_an_archive_is_made_again(tmp_path):
+    path = tmp_path / "images.npy"
+    path.write_bytes(b"PK\x03\x04 and nothing of a zip archive")
+    assert len(cached_images(path, SHAPE, numbered()).images) == 6
 
 
 def test_settings_are_part_of_the_name(tmp_path):
@@ -123,6 +132,23 @@ def test_too_little_room(tmp_path, monkeypatch):
         cached_images(tmp_path / "images.npy", SHAPE, numbered())
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="files have no reserved room here")
+def test_a_disk_that_fills_meanwhile_is_found_before_the_file_is_mapped_full(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataError, match=r"No space left on device; name another folder"):
+        cached_images(tmp_path / "images.npy", SHAPE, never)
+    assert list(tmp_path.iterdir()) == []
+
+    def unknown(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "posix_fallocate", unknown)
+    assert len(cached_images(tmp_path / "images.npy", SHAPE, numbered()).images) == 6
+
+
 def test_the_users_cache(monkeypatch, tmp_path):
     if os.name == "nt":
         pytest.skip("another variable names it there")
@@ -143,6 +169,18 @@ def test_rows_in_processes_keep_their_order_and_their_errors():
     with pytest.raises(DataError, match="row 150"):
         list(for_each_row(fails, 300))
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one process does the work elsewhere")
+def test_a_killed_process_is_no_wait_without_end(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+    def killed(row):
+        if row == 150:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(DataError, match="was killed, perhaps for lack of memory"):
+        list(for_each_row(killed, 300))
 
 
 def test_processes_write_into_the_mapped_file(tmp_path):
