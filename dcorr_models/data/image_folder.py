@@ -14,7 +14,13 @@ import torch
 from dcorr_models.data.attribute_names import chosen_attributes
 from dcorr_models.data.base import DataSource, Splits
 from dcorr_models.data.image_cache import Bytes, default_cache_folder
-from dcorr_models.data.image_files import FolderFiles, cut_splits, decoded_images, find_broken
+from dcorr_models.data.image_files import (
+    FolderFiles,
+    a_few,
+    cut_splits,
+    decoded_images,
+    find_broken,
+)
 from dcorr_models.data.label_table import SPLITS, LabelTable, read_label_table
 from dcorr_models.data.parallel import to_stderr
 from dcorr_models.data.splitting import check_seed, shuffled_order, stratified_order
@@ -159,7 +165,10 @@ class ImageFolder(DataSource):
     def _table(self) -> LabelTable:
         if not self.folder.is_dir():
             raise DataError(f"there is no folder of images {self.folder}")
-        return _table_of_folders(self.folder) if self.csv is None else read_label_table(self._path)
+        table = _table_of_folders(self.folder) if self.csv is None else read_label_table(self._path)
+        if table.labels.ndim == 1 and self.attributes is not None:
+            raise DataError(f"attributes are chosen, but {self.folder} has classes: leave them out")
+        return table
 
     @property
     def _path(self) -> Path:
@@ -203,7 +212,13 @@ class ImageFolder(DataSource):
 def _table_of_folders(folder: Path) -> LabelTable:
     """The table that the folders spell: a class each, itself within a split or not."""
     outer = _folders(folder)
-    in_splits = bool(outer) and all(path.name in SPLITS for path in outer)
+    others = [path.name for path in outer if path.name not in SPLITS]
+    in_splits = bool(outer) and not others
+    if others and any(path.name == "train" for path in outer):
+        raise DataError(
+            f"{folder} has the folder train, and {a_few(others)} beside it: keep splits alone in "
+            f"it ({', '.join(SPLITS)}), or classes alone"
+        )
     classes = [inner for path in outer for inner in _folders(path)] if in_splits else outer
     files, labels, splits = [], [], []
     names = sorted({path.name for path in classes})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,11 @@ def read_label_table(path: Path) -> LabelTable:
     """
     rows = _rows(path)
     _, header = next(rows, (1, []))
+    if len(header) > 1 and set(header[1:]) <= _VALUES.keys():
+        raise DataError(
+            f"{path}, line 1: wanted a header with the attributes' names, got the values "
+            f"{','.join(header)[:60]!r}"
+        )
     labels = _label_columns(path, header)
     places = {name: position for position, name in enumerate(header)}
     files: dict[str, int] = {}
@@ -62,10 +68,12 @@ def read_label_table(path: Path) -> LabelTable:
             raise DataError(
                 f"{path}, line {line}: wanted {len(header)} columns as above, got {len(row)}"
             )
-        if not row[0] or row[0] in files:
-            what = f"{row[0]} stands in line {files[row[0]]} already" if row[0] else "no file name"
+        # one file under two names would be in two splits
+        name = os.path.normpath(row[0]) if row[0] else ""
+        if not name or name in files:
+            what = f"{row[0]} stands in line {files[name]} already" if name else "no file name"
             raise DataError(f"{path}, line {line}: {what}")
-        files[row[0]] = line
+        files[name] = line
         words.append([row[places[name]] for name in labels])
         if "split" in places:
             splits.append(_split(path, line, row[places["split"]]))
@@ -74,6 +82,9 @@ def read_label_table(path: Path) -> LabelTable:
     part = np.array(splits, dtype=np.int64) if "split" in places else None
     if labels == ["class"]:
         classes = [row[0] for row in words]
+        if "" in classes:
+            line = list(files.values())[classes.index("")]
+            raise DataError(f"{path}, line {line}: no class: name it, or take the line out")
         names = tuple(sorted(set(classes)))
         numbers = np.array([names.index(name) for name in classes], dtype=np.int64)
         return LabelTable(tuple(files), names, numbers, part)
