@@ -266,7 +266,7 @@ class CartoonFaces(DataSource):
 
 def _gaussian_root(correlations: Mapping[str, float]) -> npt.NDArray[np.float64]:
     """The symmetric square root of the Gaussians' correlation matrix."""
-    matrix = np.eye(len(ATTRIBUTES))
+    matrix, seen = np.eye(len(ATTRIBUTES)), set[tuple[int, int]]()
     for pair, wanted in correlations.items():
         names = pair.split("+")
         if len(names) != 2 or names[0] == names[1]:
@@ -281,6 +281,9 @@ def _gaussian_root(correlations: Mapping[str, float]) -> npt.NDArray[np.float64]
         if not -1 <= wanted <= 1:
             raise DataError(f"the correlation of {pair} must be from -1 to 1, got {wanted}")
         i, j = (ATTRIBUTES.index(name) for name in names)
+        if (i, j) in seen:
+            raise DataError(f"{names[0]} and {names[1]} have two correlations: leave one out")
+        seen |= {(i, j), (j, i)}
         matrix[i, j] = matrix[j, i] = np.sin(np.pi / 2 * wanted)
     values, vectors = np.linalg.eigh(matrix)
     if values.min() < -1e-9:

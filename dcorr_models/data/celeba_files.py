@@ -92,7 +92,7 @@ def read_attributes(folder: Path) -> tuple[list[str], npt.NDArray[np.uint8]]:
     """
     path = find_file(folder, "list_attr_celeba.txt")
     lines = _lines(path)
-    if len(lines) < 2 or not lines[0].strip().isdigit():
+    if len(lines) < 2 or not lines[0].strip().isdecimal():
         first = lines[0][:40] if lines else "nothing"
         raise DataError(f"{path}, line 1: wanted the number of images, got {first!r}")
     _check_header(path, lines[1].split())
@@ -139,12 +139,14 @@ def read_numbers(
     numbers: dict[str, int] = {}
     for row, line in enumerate(_lines(path)):
         words = line.split()
-        right = len(words) == 2 and words[1].isdigit() and lowest <= int(words[1]) <= highest
+        right = len(words) == 2 and words[1].isdecimal() and lowest <= int(words[1]) <= highest
         if not right:
             raise DataError(
                 f"{path}, line {row + 1}: wanted a file name and a number from {lowest} to "
                 f"{highest}, got {line[:60]!r}"
             )
+        if words[0] in numbers:
+            raise DataError(f"{path}, line {row + 1}: {words[0]} stands in an earlier line already")
         numbers[words[0]] = int(words[1])
     missing = [name for name in names if name not in numbers]
     if missing:
@@ -182,7 +184,7 @@ def _check_unique(path: Path, names: Sequence[str], *, first_line: int) -> None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text: {error}; fetch it again") from error
     return text.rstrip().splitlines()

@@ -128,7 +128,10 @@ class ZippedFiles(ImageFiles):
         archive = self._archives.get(os.getpid())
         if archive is None:
             archive = self._archives[os.getpid()] = zipfile.ZipFile(self.place)
-        return archive.read(self._members[self.names[row]])
+        try:
+            return archive.read(self._members[self.names[row]])
+        except RuntimeError as error:  # encrypted, or packed in a way that zipfile does not know
+            raise DataError(f"cannot be unzipped: {error}") from error
 
     def missing(self) -> list[str]:
         """The names that are not in the archive."""

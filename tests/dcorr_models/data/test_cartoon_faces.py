@@ -260,6 +260,10 @@ def test_missing_packages_name_the_extra(tmp_path, monkeypatch):
         ({"correlations": {"Beard+Mustache": 1.5}}, "from -1 to 1"),
         ({"correlations": {"Beard+Mustache": float("nan")}}, "from -1 to 1"),
         (
+            {"correlations": {"Beard+Mustache": 0.5, "Mustache+Beard": -0.5}},
+            "Mustache and Beard have two correlations",
+        ),
+        (
             {
                 "correlations": {
                     "Beard+Mustache": 0.9,

@@ -188,6 +188,23 @@ def test_a_repaired_image_comes_back(folder):
     assert len(source(folder).splits().train) == 30
 
 
+def test_text_files_as_windows_saves_them(folder):
+    before = source(folder).splits().test.labels
+    for path in folder.glob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert torch.equal(source(folder).splits().test.labels, before)
+
+
+def test_an_encrypted_archive(tmp_path):
+    folder = write_release(tmp_path / "celeba", zipped=True)
+    path = folder / f"{IMAGES}.zip"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # in the directory's entry of the first image
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"000001\.jpg cannot be unzipped: .*encrypted"):
+        source(folder).splits()
+
+
 def test_partly_extracted_images(folder):
     for number in (3, 17, 25, 40):
         (folder / IMAGES / name_of(number)).unlink()
@@ -242,6 +259,8 @@ def test_broken_archives(tmp_path, case):
         ("list_attr_celeba.txt", 5, "000003.jpg 1 -1", "line 5: wanted a file name and 40 values"),
         ("list_attr_celeba.txt", 5, "000003.jpg" + " 0" * 40, "line 5: wanted .* 1 or -1"),
         ("list_attr_celeba.txt", 5, "000001.jpg" + " 1" * 40, "000001.jpg stands in line 3"),
+        ("list_eval_partition.txt", 4, "000002.jpg 0", "line 4: 000002.jpg stands in an earlier"),
+        ("list_eval_partition.txt", 4, "000004.jpg \u00b2", "line 4: wanted .* from 0 to 2"),
         ("list_eval_partition.txt", 4, "000004.jpg 3", "line 4: wanted .* from 0 to 2"),
         ("list_eval_partition.txt", 4, "000004.jpg", "line 4: wanted a file name and a number"),
         ("list_eval_partition.txt", 4, "", r"no line for 1 of 40 images \(000004.jpg\)"),
