@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -118,7 +120,8 @@ def _train(
     if fabric.is_global_zero:
         weights = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
         temporary = folder.weights.with_name(folder.weights.name + ".tmp")
-        save_file(weights, temporary, metadata={"fingerprint": mark})
+        names = json.dumps(method.label_names)
+        save_file(weights, temporary, metadata={"fingerprint": mark, "label_names": names})
         temporary.replace(folder.weights)
     fabric.barrier()
     return method.eval()
@@ -164,8 +167,8 @@ def load_run(run: str | Path) -> LoadedRun:
         objects = parser.instantiate(options)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{folder.config}: {explain(str(error), BASES)}") from error
-    load_weights(objects.method, folder)
     objects.method.label_names = tuple(objects.data.label_names)
+    load_weights(objects.method, folder)
     return LoadedRun(folder, objects.method.eval(), objects.data)
 
 
@@ -183,18 +186,19 @@ def load_weights(method: Method, folder: RunFolder) -> None:
         )
     try:
         with safe_open(folder.weights, framework="pt") as file:
-            mark = (file.metadata() or {}).get("fingerprint")
+            metadata = file.metadata() or {}
         weights = load_file(folder.weights)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{folder.weights} cannot be read ({' '.join(str(error).split())}): remove it and run "
             "the training command with --resume to write it again from the checkpoints"
         ) from error
-    if mark != folder.fingerprint():
+    if metadata.get("fingerprint") != folder.fingerprint():
         raise CheckpointError(
             f"{folder.weights} belongs to a run with other settings than {folder.config}: put the "
             "two files of one run together again"
         )
+    _check_names(method, folder, json.loads(metadata.get("label_names", "null")))
     own = method.state_dict()
     different = sorted(
         k
@@ -208,3 +212,16 @@ def load_weights(method: Method, folder: RunFolder) -> None:
             f"{len(different) - 1} more differ"
         )
     method.load_state_dict(weights)
+
+
+def _check_names(method: Method, folder: RunFolder, trained: list[str] | None) -> None:
+    """Refuses data whose labels have changed since: a column added to a table, another order."""
+    if trained is None or method.label_names is None or trained == list(method.label_names):
+        return
+    now = list(method.label_names)
+    pairs = [pair for pair in itertools.zip_longest(trained, now) if pair[0] != pair[1]]
+    raise RunError(
+        f"the data of {folder.path} have other labels than when it was trained: {len(trained)} "
+        f"then, {len(now)} now, {pairs[0][0]!r} then where {pairs[0][1]!r} is now; give it the old "
+        "data, or train a new run"
+    )

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dcorr_models.cli import main
 from dcorr_models.data import ImageFolder
-from dcorr_models.errors import DataError
+from dcorr_models.errors import DataError, RunError
 from dcorr_models.pictures import read_image_file
 from tests.dcorr_models.toy import toy_cdnet
 
@@ -150,7 +150,9 @@ def test_broken_images(tmp_path, capsys):
         (HEADER, "b.png,1,2", "line 3: Smiling must be 0 or 1, or -1 or 1, got '2'"),
         (HEADER, "b.png,1,", "line 3: Smiling must be 0 or 1"),
         (HEADER, "a.png,1,1", "line 3: a.png stands in line 2 already"),
+        (HEADER, "./a.png,1,1", "line 3: ./a.png stands in line 2 already"),
         (HEADER, ",1,1", "line 3: no file name"),
+        ("z.png,1,0", "b.png,1,1", "line 1: wanted a header with the attributes' names, got"),
         ("file,Smiling,split", "b.png,1,later", "line 3: split must be train"),
         ("file,Smiling,Smiling", "b.png,1,1", "line 1: the column 'Smiling' comes twice"),
         ("file,,Smiling", "b.png,1,1", "line 1: column 2 is unnamed"),
@@ -166,6 +168,25 @@ def test_tables_that_are_not_right(tmp_path, header, line, message):
     (folder / "labels.csv").write_text(f"{header}\n{first}\n{line}\n")
     with pytest.raises(DataError, match=message):
         source(folder, csv="labels.csv").splits()
+
+
+def test_a_line_without_its_class(tmp_path):
+    folder = write_table(tmp_path, "a.png,cat", "b.png,", header="file,class")
+    with pytest.raises(DataError, match="line 3: no class"):
+        source(folder, csv="labels.csv").splits()
+
+
+def test_attributes_of_classes(tmp_path):
+    folder = write_table(tmp_path, "a.png,cat", "b.png,dog", header="file,class")
+    with pytest.raises(DataError, match=r"attributes are chosen, but .* has classes"):
+        source(folder, csv="labels.csv", attributes=["Smiling"]).splits()
+
+
+def test_splits_beside_something_else(tmp_path):
+    for part in ("train", "Test"):
+        write_image(tmp_path / part / "cat" / "1.png")
+    with pytest.raises(DataError, match="has the folder train, and Test beside it"):
+        source(tmp_path).splits()
 
 
 def test_missing_things(tmp_path):
@@ -224,6 +245,26 @@ def test_names_come_from_the_table_when_a_run_is_loaded(tmp_path):
     assert method.label_names == ("0", "1", "2", "3")
     settings = data.settings()["init_args"]
     assert settings["csv"] == "labels.csv"
+
+
+@pytest.mark.parametrize("header", ["file,Smiling,Bald", "file,Bald,Smiling,Hat"])
+def test_a_table_that_changed_after_the_training_is_no_source_of_names(tmp_path, header):
+    from dcorr_models.experiment import load_run, train
+
+    networks = {"label_encoder": None, "decoder": None, "residual_encoder": None}
+    lines = [f"{n}.png,{n % 2},{n // 2 % 2}" for n in range(60)]
+    folder = write_table(tmp_path / "images", *lines, header="file,Bald,Smiling")
+    data = source(folder, csv="labels.csv", size=12, channels=1, signed=False)
+    method = toy_cdnet(
+        batch_size=24, label_steps=2, steps=2, num_labels=2, multilabel=True,
+        discriminator=None, **networks,
+    )  # fmt: skip
+    train(method, data, tmp_path / "run")
+    assert load_run(tmp_path / "run").method.label_names == ("Bald", "Smiling")
+    more = ",1" if header.endswith("Hat") else ""
+    (folder / "labels.csv").write_text("\n".join([header, *(line + more for line in lines)]))
+    with pytest.raises(RunError, match="other labels than when it was trained: 2 then"):
+        load_run(tmp_path / "run")
 
 
 def test_prepare(tmp_path, capsys):
