@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -105,7 +106,16 @@ class RunFolder:
         return config
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
-        """Writes a file of the run whole or not at all."""
+        """Writes a file of the run whole or not at all.
+
+        Raises:
+            RunError: a number that is NaN or infinite, which JSON does not have.
+        """
+        wrong = [name for name, value in _flat(content) if not _is_finite(value)]
+        if wrong:
+            raise RunError(
+                f"{', '.join(wrong[:3])} came out as NaN or infinite: {path} is not written"
+            )
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
         temporary.replace(path)
@@ -200,6 +210,12 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -36,7 +36,8 @@ class AttributeProtocol:
         dcor_images: test images that the distance correlation is taken over at most.
 
     Raises:
-        UserError: a number below 1, or intensities that do not rise.
+        UserError: a number below 1, intensities that do not rise, a value that is not finite,
+            no name or one twice.
     """
 
     names: list[str] | None = None
@@ -66,8 +67,13 @@ class AttributeProtocol:
         check_at_least(1, **{name: n for name, n in counts.items() if n is not None})
         pairs = {"classifier_images": self.classifier_images, "probe_images": self.probe_images}
         check_at_least(2, **{name: n for name, n in pairs.items() if n is not None})
-        if not self.svm_penalty > 0:
-            raise UserError(f"svm_penalty must be above 0, got {self.svm_penalty}")
+        if not 0 < self.svm_penalty < math.inf:
+            raise UserError(f"svm_penalty must be above 0 and finite, got {self.svm_penalty}")
+        if self.names is not None and not self.names:
+            raise UserError("names is empty: name an attribute, or leave it out for all of them")
+        if self.names is not None and len(set(self.names)) < len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise UserError(f"names has {twice!r} twice: name each attribute once")
         given = self.intensities
         if given is not None and not _rising(given):
             raise UserError(f"intensities must be finite and rise from the first on, got {given}")

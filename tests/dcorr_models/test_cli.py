@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from dcorr_models.cli import main
+from dcorr_models.errors import RunError
 from dcorr_models.run_folder import RunFolder
 
 TOY = "tests.dcorr_models.toy."
@@ -368,6 +369,16 @@ def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
     config = toy_config(tmp_path / "toy.yaml")
     line = refused(capsys, "train", "--config", config, "--run", tmp_path / "r")
     assert "x.ckpt: No space left on device" in line
+
+
+def test_a_number_that_json_does_not_have_is_named_and_the_old_file_stays(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_json(folder.evaluation, {"old": 1})
+    for content in ({"a": {"b": float("inf")}}, {"a": {"b": [[0.0], [float("nan")]]}}):
+        with pytest.raises(RunError, match=r"a\.b came out as NaN or infinite"):
+            folder.write_json(folder.evaluation, content)
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
+    assert "old" in folder.evaluation.read_text()
 
 
 def test_own_files_in_the_output_folder_are_kept(trained, tmp_path, capsys):
