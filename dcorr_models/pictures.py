@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -271,7 +272,11 @@ def _open(path: Path) -> Image.Image:
     if path.is_dir():
         raise UserError(f"{path} is a folder: name the image files in it")
     try:
-        with Image.open(path) as opened:
+        # Pillow warns from 90 megapixels on, which scans and panoramas have; it refuses twice that
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path)
+        with opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
     except UnidentifiedImageError as error:

@@ -101,11 +101,12 @@ def edit_files(
     )
     try:
         out.mkdir(parents=True, exist_ok=True)
+        endings = _different(edited.captions)
         for number, (stem, row) in enumerate(zip(stems, edited.images, strict=True)):
-            for caption, image in zip(edited.captions, row, strict=True):
+            for ending, image in zip(endings, row, strict=True):
                 single = grid([[image]], value_range=data.value_range)
-                name = _file_name(f"{number:02d}_{stem}_as_{caption}")
-                (out / f"{name}.png").write_bytes(png_bytes(single))
+                name = f"{number:02d}_{_file_name(stem)}_as_{ending}.png"
+                (out / name).write_bytes(png_bytes(single))
         (out / "edited.png").write_bytes(png_bytes(picture))
     except OSError as error:
         raise UserError(
@@ -165,6 +166,17 @@ def _inputs(
     return test.__getitems__(indices)["image"], [f"test{index}" for index in indices]
 
 
+def _different(captions: Sequence[str]) -> list[str]:
+    """Part of a file's name for each column, no two alike, upper and lower case being the same."""
+    names: list[str] = []
+    for column, caption in enumerate(captions):
+        name = _file_name(caption)
+        while name.lower() in {other.lower() for other in names}:
+            name = f"{name}_{column}"
+        names.append(name)
+    return names
+
+
 def _file_name(name: str) -> str:
-    """Without what a file system or a shell could take amiss."""
-    return re.sub(r"[^\w.-]+", "_", name)[:150]
+    """Without what a file system or a shell could take amiss; 100 bytes, as most take 255."""
+    return re.sub(r"[^\w.-]+", "_", name).encode()[:100].decode(errors="ignore")

@@ -194,6 +194,15 @@ class TestReadImageFile:
         assert (read[0, 6:] > 0.9).all()
         assert (read[0, :2] < 0.1).all()
 
+    def test_a_large_picture_is_read_without_a_word(self, tmp_path, monkeypatch, recwarn):
+        Image.new("L", (9, 9)).save(tmp_path / "a.png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80)
+        read_image_file(tmp_path / "a.png", (1, 4, 4))
+        assert not recwarn
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+        with pytest.raises(UserError, match="is too large an image"):
+            read_image_file(tmp_path / "a.png", (1, 4, 4))
+
     def test_missing(self, tmp_path):
         with pytest.raises(UserError, match=re.escape(f"no image at {tmp_path / 'a.png'}")):
             read_image_file(tmp_path / "a.png", GREY)

@@ -41,6 +41,20 @@ class TestEditFiles:
         assert first_column[0] == 30
         assert first_column[-1] == 200
 
+    def test_no_file_is_written_twice(self, tmp_path):
+        data, method = ToyAttributes(), toy_attribute_cdnet()
+        data.label_names = ("a b", "A_B", "ü" * 300)
+        Image.new("L", (12, 12)).save(tmp_path / f"{'ö' * 120}.png")
+        for name, options in {
+            "names": {},
+            "steps": {"attribute": "a b", "intensities": [1, 1 + 1e-12, 2]},
+        }.items():
+            images = [tmp_path / f"{'ö' * 120}.png"]
+            method.label_names = None
+            out = edit_files(method, data, tmp_path / name, images=images, **options).parent
+            found = {path.name.lower() for path in out.iterdir()}
+            assert len(found) == 1 + 3
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
