@@ -121,7 +121,8 @@ def _train(options: Namespace, parser: Parser) -> None:
 def _made(parser: Parser, options: Namespace) -> Namespace:
     """The objects that the options describe; what their constructors refuse is one line."""
     try:
-        return parser.instantiate(options)
+        objects: Namespace = parser.instantiate(options)
+        return objects
     except OptionError:
         raise
     except (RuntimeError, ValueError, TypeError, ImportError) as error:
@@ -171,8 +172,8 @@ def _attribute_values(words: str | None) -> dict[str, Any] | None:
     try:
         values, node = yaml.safe_load(words), yaml.compose(words, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-02-30
-        values = None
-    if not isinstance(values, dict):
+        values = node = None
+    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise UserError(
             f"--set takes attributes and values, such as '{{Eyeglasses: 3.0, Smiling: 0}}', "
             f"got {words!r}"
