@@ -32,7 +32,8 @@ def trained(tmp_path_factory) -> Path:
 def test_evaluate_and_report(trained, capsys):
     assert run("evaluate", trained, *QUICK, "--attributes.intensities", "[0.5,2]") == 0
     printed = capsys.readouterr().out
-    assert "svm.attributes.Eyeglasses.accuracy: " in printed
+    assert "svm.mean_error: " in printed
+    assert "svm.attributes" not in printed
     assert "edits.mean_diagonal: " in printed
     found = json.loads((trained / "evaluation.json").read_text())
     assert found["svm"]["intensities"] == [0.5, 2.0]
