@@ -153,6 +153,8 @@ def compare_runs(
     """
     for path in (out, markdown):
         _check_file(path)
+    if out is not None and markdown is not None and out.resolve() == markdown.resolve():
+        raise UserError(f"{out} cannot be the page and the tables: give two names")
     if pictures is not None and not _is_free(pictures):
         raise UserError(f"{pictures} is not an empty folder: give --pictures a new one")
     comparison = Comparison(runs, names)

@@ -11,13 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from dcorr_models.errors import RunError, UserError
-from dcorr_models.report.contents import flat, plain, read_json
+from dcorr_models.report.contents import flat, look_up, plain, read_evaluation
 from dcorr_models.run_folder import CONTROL, RunFolder
 
 __all__ = ["Entry", "Row", "differences", "read_rows"]
 
 # Where data lie on a machine, not which data they are.
 LOCATIONS = ("data.folder", "data.cache")
+# How an evaluation was made: numbers of another protocol do not belong in one column.
+PROTOCOL = (
+    "svm.repeats",
+    "svm.penalty",
+    "svm.standardised",
+    "svm.balanced",
+    "svm.max_per_side",
+    "edits.names",
+    "edits.images",
+    "edits.classifier_images",
+    "leakage.train_samples",
+    "leakage.dcor_samples",
+)
 FEW = 2  # settings that differ, up to which a name says all of them
 
 
@@ -87,8 +100,9 @@ def read_rows(runs: Sequence[str | Path], names: Sequence[str] = ()) -> list[Row
         twins.append(entry)
     grouped = list(groups.values())
     found = _names([group[0] for group in grouped])
+    names = [" ".join(name.split()) for name in names]
     if names:
-        if len(names) != len(grouped) or len(set(names)) != len(names):
+        if len(names) != len(grouped) or len(set(names)) != len(names) or not all(names):
             raise UserError(
                 f"--names takes a name of its own for each of the {len(grouped)} rows "
                 f"({'; '.join(found)}), got {', '.join(names)}"
@@ -118,7 +132,7 @@ def _read(folder: RunFolder) -> Entry:
         )
     if not isinstance(config["method"], Mapping) or "class_path" not in config["method"]:
         raise RunError(f"{folder.config} does not say which method was trained")
-    return Entry(folder, config, read_json(folder.evaluation))
+    return Entry(folder, config, read_evaluation(folder.evaluation))
 
 
 def _same_data(entries: Sequence[Entry]) -> None:
@@ -145,6 +159,20 @@ def _same_data(entries: Sequence[Entry]) -> None:
                 f"{first.folder.path} was evaluated on {counts[0]} images and "
                 f"{entry.folder.path} on {counts[1]}: evaluate them alike"
             )
+    _same_protocol(entries)
+
+
+def _same_protocol(entries: Sequence[Entry]) -> None:
+    for path in PROTOCOL:
+        found = [(entry, look_up(entry.evaluation, path)) for entry in entries]
+        measured = [(entry, value) for entry, value in found if value is not None]
+        for entry, value in measured[1:]:
+            first, wanted = measured[0]
+            if value != wanted:
+                raise RunError(
+                    f"{first.folder.path} was evaluated with {path} {plain(wanted)} and "
+                    f"{entry.folder.path} with {plain(value)}: evaluate them alike"
+                )
 
 
 def _names(entries: Sequence[Entry]) -> list[str]:

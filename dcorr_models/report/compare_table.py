@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dcorr_models.report.compare_rows import Row
+from dcorr_models.report.contents import look_up
 from dcorr_models.report.markup import table, text
 
 __all__ = ["Table", "html_table", "markdown_table", "metric_table", "notes", "quality_table"]
@@ -18,12 +19,11 @@ LOWER, HIGHER = "↓", "↑"
 class Column(NamedTuple):
     """One metric of the table."""
 
-    path: str  # in evaluation.json; see `curve` for lists
+    path: str  # in evaluation.json, to a number, a spread or a list: the last two by their means
     head: str
     better: str
     decimals: int
     factor: float = 1.0  # 100 for per cent
-    curve: Callable[[Sequence[float]], float] = statistics.fmean  # a list as one number
 
 
 class Table(NamedTuple):
@@ -38,8 +38,8 @@ COLUMNS = (
     Column("reconstruction.psnr", "PSNR, dB", HIGHER, 2),
     Column("reconstruction.ms_ssim", "MS-SSIM", HIGHER, 4),
     Column("editing.recognised", "edits recognised, %", HIGHER, 1, 100),
-    Column("svm.mean_error", "SVM error over all intensities, %", LOWER, 1, 100),
-    Column("svm.mean_error", "SVM error at the strongest, %", LOWER, 1, 100, lambda at: at[-1]),
+    Column("svm.mean_errors", "SVM error over all intensities, %", LOWER, 1, 100),
+    Column("svm.mean_error", "SVM error at the strongest, %", LOWER, 1, 100),
     Column("edits.mean_diagonal", "target changed, %", HIGHER, 1, 100),
     Column("edits.mean_off_diagonal", "others changed, %", LOWER, 1, 100),
     Column("leakage.linear_probe", "read from z, linear, %", LOWER, 1, 100),
@@ -79,7 +79,7 @@ def quality_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         cells = []
         for column in QUALITY:
-            found = [_look_up(entry.evaluation, column.path) for entry in row.entries]
+            found = [look_up(entry.evaluation, column.path) for entry in row.entries]
             if all(isinstance(value, Mapping) for value in found):
                 mean, std = (statistics.fmean(v[key] for v in found) for key in ("mean", "std"))
                 cells.append(_written(mean, column) + " ± " + _written(std, column))
@@ -106,6 +106,11 @@ def notes(rows: Sequence[Row]) -> list[str]:
         if found:
             ends = sorted({f"{factor * value:.{decimals}f}" for value in (min(found), max(found))})
             result.append(words.format(" to ".join(ends)))
+    ranges = {row.name: look_up(row.first.evaluation, "svm.intensities") for row in rows}
+    written = {name: f"{steps[0]:g} to {steps[-1]:g}" for name, steps in ranges.items() if steps}
+    if len({tuple(steps) for steps in ranges.values() if steps}) > 1:
+        each = "; ".join(f"{name}, {words}" for name, words in written.items())
+        result.append(f"SVM errors are taken at the intensities of each method: {each}.")
     return result
 
 
@@ -128,7 +133,7 @@ def _head(column: Column) -> str:
 
 
 def _over_seeds(row: Row, column: Column) -> str:
-    found = [_value(entry.evaluation, column.path, column.curve) for entry in row.entries]
+    found = [_value(entry.evaluation, column.path) for entry in row.entries]
     values = [value for value in found if value is not None]
     if not values:
         return "–"
@@ -142,22 +147,11 @@ def _written(value: float, column: Column) -> str:
     return f"{column.factor * value:.{column.decimals}f}"
 
 
-def _value(
-    evaluation: Evaluation,
-    path: str,
-    curve: Callable[[Sequence[float]], float] = statistics.fmean,
-) -> float | None:
-    """A number, the mean of a spread, or what a column takes from a curve."""
-    value = _look_up(evaluation, path)
+def _value(evaluation: Evaluation, path: str) -> float | None:
+    """A number, or the mean of a spread or a list."""
+    value = look_up(evaluation, path)
     if isinstance(value, Mapping):
         value = value.get("mean")
     if isinstance(value, list) and value:
-        value = curve(value)
+        value = statistics.fmean(value)
     return float(value) if isinstance(value, (int, float)) else None
-
-
-def _look_up(evaluation: Evaluation, path: str) -> Any:
-    value: Any = evaluation
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from dcorr_models.errors import RunError
 
-__all__ = ["flat", "plain", "read_json"]
+__all__ = ["flat", "look_up", "plain", "read_evaluation", "read_json"]
+
+GROUPS = ("reconstruction", "leakage", "soft_target", "editing", "svm", "edits")
+FORMAT = 1  # of evaluation.json
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
@@ -20,11 +23,65 @@ def read_json(path: Path) -> Mapping[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise RunError(f"{path} cannot be read: it holds no table of names and values")
     return content
+
+
+def read_evaluation(path: Path) -> Mapping[str, Any]:
+    """`evaluation.json`; what charts are drawn from has the form that they need.
+
+    Raises:
+        RunError: see `read_json`; another format, or a part of another form.
+    """
+    content = read_json(path)
+    wrong = _misshapen(content)
+    if wrong:
+        raise RunError(
+            f"{path} does not hold what this version measures ({wrong}): run `dcorr-models "
+            f"evaluate {path.parent}` again"
+        )
+    return content
+
+
+def look_up(evaluation: Mapping[str, Any], path: str) -> Any:
+    """What stands at a dotted path; None where nothing does."""
+    value: Any = evaluation
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _misshapen(content: Mapping[str, Any]) -> str:
+    """The first part that is not what it should be, or nothing."""
+    if content.get("format", FORMAT) != FORMAT:
+        return f"format {content['format']}"
+    for group in GROUPS:
+        if not isinstance(content.get(group) or {}, Mapping):
+            return group
+    steps = look_up(content, "svm.intensities") or []
+    curves = look_up(content, "svm.attributes") or {}
+    if not _are_numbers(steps) or not isinstance(curves, Mapping):
+        return "svm"
+    for name, curve in curves.items():
+        errors = curve.get("error") if isinstance(curve, Mapping) else None
+        if not _are_numbers(errors) or len(errors) != len(steps):
+            return f"svm.attributes.{name}"
+    names, matrix = (look_up(content, f"edits.{key}") or [] for key in ("names", "matrix"))
+    square = isinstance(names, list) and isinstance(matrix, list) and len(names) == len(matrix)
+    if not square or not all(_are_cells(row) and len(row) == len(names) for row in matrix):
+        return "edits"
+    return ""
+
+
+def _are_numbers(values: Any) -> TypeGuard[list[float]]:
+    return isinstance(values, list) and all(isinstance(v, (int, float)) for v in values)
+
+
+def _are_cells(values: Any) -> bool:
+    return isinstance(values, list) and _are_numbers([v for v in values if v is not None])
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dcorr_models.report.contents import look_up
 from dcorr_models.report.markup import number, share, table, text
 from dcorr_models.report.measure_words import ATTRIBUTE_MEASURES, MEASURES, Measure
 
@@ -42,7 +43,7 @@ def headlines(evaluation: Evaluation) -> str:
     """The first numbers of the page, each with its meaning; those that were measured."""
     tiles = []
     for path in HEADLINES:
-        value = _look_up(evaluation, path)
+        value = look_up(evaluation, path)
         if value is None:
             continue
         measure = _measure(path, evaluation)
@@ -68,7 +69,7 @@ def measure_tables(evaluation: Evaluation, label_names: Sequence[str]) -> str:
     several = "attribute" if evaluation.get("kind") == "attributes" else "class"
     parts = []
     for group, entries in sorted(groups.items(), key=lambda item: item[0] == ""):
-        names = _look_up(evaluation, f"{group}.names") or label_names
+        names = look_up(evaluation, f"{group}.names") or label_names
         rows, bars = [], ""
         for path, value in entries:
             if _is_bars(value, names) and path not in LISTS:
@@ -112,7 +113,7 @@ def _meaning(measure: Measure, evaluation: Evaluation) -> str:
     if not brace:
         return head
     path, _, words = rest.partition("}")[0].partition(":")
-    value = _look_up(evaluation, path)
+    value = look_up(evaluation, path)
     if not isinstance(value, (int, float)):
         return head
     return head + words.replace("%", share(value), 1).replace("#", number(value), 1)
@@ -148,13 +149,6 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(inner, f"{path}.")
         else:
             yield path, inner
-
-
-def _look_up(evaluation: Evaluation, path: str) -> Any:
-    value: Any = evaluation
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def _measure(path: str, evaluation: Evaluation) -> Measure:

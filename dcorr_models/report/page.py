@@ -14,7 +14,7 @@ from dcorr_models.data.base import Splits
 from dcorr_models.errors import RunError
 from dcorr_models.methods.base import Method
 from dcorr_models.report.attributes import intensity_panels, single_attributes
-from dcorr_models.report.contents import flat, plain, read_json
+from dcorr_models.report.contents import flat, plain, read_evaluation, read_json
 from dcorr_models.report.curves import Curve, chart, curves_of, training_seconds
 from dcorr_models.report.edit_measures import effect_matrix, svm_charts
 from dcorr_models.report.lines import style_sheet
@@ -82,7 +82,7 @@ def build_report(
         method,
         splits,
         config,
-        read_json(folder.evaluation) if folder.evaluation.exists() else None,
+        read_evaluation(folder.evaluation) if folder.evaluation.exists() else None,
         _read_log(folder.log),
         list(label_names or map(str, range(method.num_labels))),
         data_name or _class_name(config["data"]),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from dcorr_models.data import LabelledImages, Splits
 from dcorr_models.editing import sweep
+from dcorr_models.errors import RunError
 from dcorr_models.pictures import data_uri
 from dcorr_models.report.attributes import (
     PANEL_ROWS,
@@ -102,6 +104,24 @@ class TestPage:
         train, valid, test = data.splits()
         empty = Splits(train, valid, LabelledImages(test.images[:0], test.labels[:0]))
         assert not report(run, method, empty).named("img")
+
+    @pytest.mark.parametrize(
+        ("changes", "part"),
+        [
+            ({"format": 2}, "format 2"),
+            ({"svm": 3}, "svm"),
+            ({"svm": {"intensities": [1], "attributes": [1]}}, "svm"),
+            ({"svm": {"intensities": [1], "attributes": {"Smiling": {"error": [0, 1]}}}},
+             "svm.attributes.Smiling"),
+            ({"edits": {"names": ["Smiling"], "matrix": [["x"]]}}, "edits"),
+            ({"edits": {"names": ["Smiling"], "matrix": [[0.5, 0.5]]}}, "edits"),
+            ({"leakage": "none"}, "leakage"),
+        ],
+    )  # fmt: skip
+    def test_an_evaluation_of_another_form(self, run, method, data, changes, part):
+        run.write_json(run.evaluation, {"num_images": 48, **measured(), **changes})
+        with pytest.raises(RunError, match=re.escape(f"measures ({part}): run `dcorr-models eval")):
+            report(run, method, data.splits())
 
     def test_names_are_escaped(self, run, method, data):
         evil = ("<img src=x>", '"', "a&b")

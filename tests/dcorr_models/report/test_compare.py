@@ -70,7 +70,8 @@ def attributes(tmp_path_factory) -> Path:
         ("a1", 1, 1.0, 1.0), ("a2", 2, 1.0, 2.0), ("b", 1, 0.05, 0.5),
     ):  # fmt: skip
         content = {"num_images": 48, **measured(slope)}
-        content["svm"]["mean_error"] = content["svm"]["attributes"]["Smiling"]["error"]
+        errors = content["svm"]["attributes"]["Smiling"]["error"]
+        content["svm"] |= {"mean_errors": errors, "mean_error": errors[-1]}
         words = ("--seed", seed, "--method.decorrelation_weight", weight)
         train(folder / name, config, *words, evaluation=content)
     return folder
@@ -101,7 +102,8 @@ class TestRows:
     def test_names_of_ones_own(self, classes):
         runs = [classes / name for name in ("dcov1", "dcov2", "xcov")]
         assert [row.name for row in read_rows(runs, ["A", "B"])] == ["A", "B"]
-        for wrong in (["A"], ["A", "B", "C"], ["A", "A"]):
+        assert [row.name for row in read_rows(runs, ["A\nB", " B "])] == ["A B", "B"]
+        for wrong in (["A"], ["A", "B", "C"], ["A", "A"], ["A", " "], ["A", "A\n"]):
             with pytest.raises(UserError, match=r"each of the 2 rows \(CDNet, decorrelation dcov2"):
                 read_rows(runs, wrong)
 
@@ -210,7 +212,9 @@ class TestPage:
         last = [measured(k)["svm"]["attributes"]["Smiling"]["error"][-1] for k in (1, 2)]
         cell = first[head.index("SVM error at the strongest, % ↓")]
         assert cell.startswith(f"{50 * sum(last):.1f} ± ")
-        assert "SVM error over all intensities, % ↓" in head
+        curves = [measured(k)["svm"]["attributes"]["Smiling"]["error"] for k in (1, 2)]
+        cell = first[head.index("SVM error over all intensities, % ↓")]
+        assert cell.startswith(f"{5 * sum(map(sum, curves)):.1f} ± ")
 
     def test_seeds_measured_at_other_intensities(self, attributes, tmp_path):
         content = {"num_images": 48, **measured()}
@@ -220,6 +224,23 @@ class TestPage:
         train(tmp_path / "r", config, *words, evaluation=content)
         with pytest.raises(RunError, match="evaluated at different intensities"):
             Comparison([attributes / "b", tmp_path / "r"])
+
+    def test_methods_measured_at_other_intensities_are_told_apart(self, attributes, tmp_path):
+        content = {"num_images": 48, **measured()}
+        content["svm"]["intensities"] = [i / 10 for i in range(10)]
+        words = ("--method.decorrelation_weight", 0.5)
+        train(tmp_path / "r", attributes / "toy.yaml", *words, evaluation=content)
+        comparison = Comparison([attributes / "b", tmp_path / "r"], ["A", "B"])
+        assert "intensities of each method: A, -1.5 to 3; B, 0 to 0.9." in comparison.markdown()
+
+    def test_measured_by_another_protocol(self, attributes, tmp_path):
+        for name, repeats in (("five", 5), ("one", 1)):
+            content = {"num_images": 48, **measured()}
+            content["svm"]["repeats"] = repeats
+            words = ("--method.decorrelation_weight", repeats)
+            train(tmp_path / name, attributes / "toy.yaml", *words, evaluation=content)
+        with pytest.raises(RunError, match=r"svm\.repeats 5 and .* with 1: evaluate them alike"):
+            Comparison([tmp_path / "five", attributes / "b", tmp_path / "one"])
 
     def test_a_method_without_label_code_is_among_the_reconstructions_alone(
         self, attributes, monkeypatch
@@ -259,6 +280,12 @@ class TestFiles:
         # Its own files may be written again.
         compare_runs(runs, out=tmp_path / "new" / "c.html", markdown=tmp_path / "c.md")
         assert (tmp_path / "new" / "c.html").read_bytes() == before
+
+    def test_one_file_for_two_things(self, attributes, tmp_path):
+        path = tmp_path / "c"
+        with pytest.raises(UserError, match="cannot be the page and the tables"):
+            compare_runs([attributes / "b"], out=path, markdown=tmp_path / "x" / ".." / "c")
+        assert not path.exists()
 
     def test_other_files_are_kept(self, attributes, tmp_path):
         (tmp_path / "mine.html").write_text("mine")
