@@ -120,9 +120,9 @@ def _edit_parser() -> Parser:
     parser.add_argument("--images", type=list[str], default=[], help="your own image files")
     parser.add_argument(
         "--indices",
-        type=list[int],
-        default=[0, 1, 2, 3, 4, 5, 6, 7],
-        help="test images, if no files",
+        type=list[int] | None,
+        default=None,
+        help="test images, if no files; the first eight by default",
     )
     parser.add_argument("--invert", action="store_true", help="your files are dark on white")
     parser.add_argument("--out", type=str | None, default=None, help="folder; default RUN/edited")

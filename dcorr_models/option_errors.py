@@ -95,6 +95,8 @@ def _nearest(name: str, base: type | None) -> str:
     if base is None:
         return ""
     names = {n for cls in _subclasses(base) for n in inspect.signature(cls).parameters}
+    if name.split(".")[-1] in names:  # of another class than the one that was named
+        return ""
     close = difflib.get_close_matches(name.split(".")[-1], sorted(names - {"self"}), n=1)
     return f": did you mean {close[0]!r}?" if close else ""
 

@@ -26,6 +26,7 @@ from dcorr_models.pictures import grid, labelled_grid, png_bytes, read_image_fil
 
 __all__ = ["edit_files"]
 
+FIRST = 8  # test images that are edited if nothing else is said
 CELL = 84  # pixels of an image in edited.png, about
 
 
@@ -55,7 +56,7 @@ def edit_files(
     attribute: str | None = None,
     intensities: Sequence[float] | None = None,
     images: Sequence[str | Path] = (),
-    indices: Sequence[int] = (),
+    indices: Sequence[int] | None = (),
     invert: bool = False,
 ) -> Path:
     """Edits image files or test images, and writes the results as PNG files.
@@ -74,7 +75,7 @@ def edit_files(
         attribute: one attribute, shown at each of `intensities`.
         intensities: by default five values over the method's range.
         images: the user's own files; see `read_image_file`.
-        indices: test images to edit where `images` is empty.
+        indices: test images to edit where `images` is empty; None for the first eight.
         invert: exchange black and white in the files.
 
     Returns:
@@ -148,7 +149,11 @@ def _edit(method: Method, inputs: Tensor, request: Request, names: list[str]) ->
 
 
 def _inputs(
-    data: DataSource, images: Sequence[str | Path], indices: Sequence[int], *, invert: bool
+    data: DataSource,
+    images: Sequence[str | Path],
+    indices: Sequence[int] | None,
+    *,
+    invert: bool,
 ) -> tuple[Tensor, list[str]]:
     """The images to edit, and what their files are called."""
     if images:
@@ -157,9 +162,13 @@ def _inputs(
             for path in images
         ]
         return torch.stack(files), [Path(path).stem for path in images]
-    if not indices:
+    if indices is not None and not indices:
         raise UserError("nothing to edit: give image files or the indices of test images")
     test = data.splits().test
+    if not len(test):
+        raise UserError("there are no test images to edit: give image files")
+    if indices is None:
+        indices = range(min(FIRST, len(test)))
     outside = [i for i in indices if not 0 <= i < len(test)]
     if outside:
         raise UserError(f"index {outside[0]} is outside the {len(test)} test images")

@@ -38,10 +38,12 @@ def evaluate(
         `dcorr_models.evaluation`.
 
     Raises:
-        UserError: labels of another kind than the method was trained on, classes of which a split
-            has fewer than two, an unknown name of an attribute, or options for attributes where
-            there are none.
+        UserError: no test image, labels of another kind than the method was trained on, classes of
+            which a split has fewer than two, an unknown name of an attribute, or options for
+            attributes where there are none.
     """
+    if not len(splits.test):
+        raise UserError("the test split has no image to measure on: train on data that have some")
     multilabel = splits.test.labels.dtype == torch.float32
     if method.has_label_code and method.multilabel != multilabel:
         kinds = ("exclusive classes", "attributes")

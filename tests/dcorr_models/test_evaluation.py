@@ -228,6 +228,12 @@ class TestClasses:
         with pytest.raises(UserError, match="Quadrants was trained on attributes, and these data"):
             evaluate(Quadrants(), ToyImages().splits())
 
+    def test_no_test_image(self):
+        splits = ToyImages().splits()
+        empty = LabelledImages(splits.test.images[:0], splits.test.labels[:0])
+        with pytest.raises(UserError, match="no image to measure on"):
+            evaluate(toy_cdnet(), splits._replace(test=empty))
+
     def test_options_for_attributes_are_refused(self):
         with pytest.raises(UserError, match="exclusive classes: leave the options"):
             evaluate(toy_cdnet(), ToyImages().splits(), attributes=QUICK)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dcorr_models.data import LabelledImages, Splits
 from dcorr_models.editing import edit_attributes, edit_class, edit_files, sweep
 from dcorr_models.errors import UserError
 from tests.dcorr_models.toy import ToyAttributes, ToyImages, toy_attribute_cdnet, toy_cdnet
@@ -40,6 +41,16 @@ class TestEditFiles:
         first_column = np.asarray(Image.open(path))[HEADING:, 0]
         assert first_column[0] == 30
         assert first_column[-1] == 200
+
+    def test_fewer_test_images_than_are_edited_by_default(self, tmp_path, monkeypatch):
+        data, method = ToyImages(), toy_cdnet()
+        train, valid, test = data.splits()
+        few = [LabelledImages(test.images[:n], test.labels[:n]) for n in (2, 0)]
+        monkeypatch.setattr(data, "splits", lambda: Splits(train, valid, few.pop(0)))
+        out = edit_files(method, data, tmp_path / "few", target="1", indices=None).parent
+        assert len(list(out.iterdir())) == 1 + 2
+        with pytest.raises(UserError, match="no test images to edit: give image files"):
+            edit_files(method, data, tmp_path / "none", indices=None)
 
     def test_no_file_is_written_twice(self, tmp_path):
         data, method = ToyAttributes(), toy_attribute_cdnet()
