@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from dcorr_models.editing.classes import edit_class, style_transfer
 from dcorr_models.editing.labels import check_attributes, check_classes, label_index
 from dcorr_models.editing.passes import reconstruct
 from dcorr_models.errors import UserError
+from dcorr_models.file_names import distinct_file_names, file_name
 from dcorr_models.methods.base import Method
 from dcorr_models.pictures import grid, labelled_grid, png_bytes, read_image_file
 
@@ -102,11 +102,11 @@ def edit_files(
     )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        endings = _different(edited.captions)
+        endings = distinct_file_names(edited.captions)
         for number, (stem, row) in enumerate(zip(stems, edited.images, strict=True)):
             for ending, image in zip(endings, row, strict=True):
                 single = grid([[image]], value_range=data.value_range)
-                name = f"{number:02d}_{_file_name(stem)}_as_{ending}.png"
+                name = f"{number:02d}_{file_name(stem)}_as_{ending}.png"
                 (out / name).write_bytes(png_bytes(single))
         (out / "edited.png").write_bytes(png_bytes(picture))
     except OSError as error:
@@ -173,19 +173,3 @@ def _inputs(
     if outside:
         raise UserError(f"index {outside[0]} is outside the {len(test)} test images")
     return test.__getitems__(indices)["image"], [f"test{index}" for index in indices]
-
-
-def _different(captions: Sequence[str]) -> list[str]:
-    """Part of a file's name for each column, no two alike, upper and lower case being the same."""
-    names: list[str] = []
-    for column, caption in enumerate(captions):
-        name = _file_name(caption)
-        while name.lower() in {other.lower() for other in names}:
-            name = f"{name}_{column}"
-        names.append(name)
-    return names
-
-
-def _file_name(name: str) -> str:
-    """Without what a file system or a shell could take amiss; 100 bytes, as most take 255."""
-    return re.sub(r"[^\w.-]+", "_", name).encode()[:100].decode(errors="ignore")

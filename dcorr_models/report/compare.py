@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dcorr_models.errors import RunError, UserError
+from dcorr_models.file_names import distinct_file_names
 from dcorr_models.pictures import png_bytes
 from dcorr_models.report.compare_pictures import (
     Drawn,
@@ -99,9 +99,10 @@ class Comparison:
     def pictures(self) -> dict[str, bytes]:
         """File names and contents: PNG for images, SVG for curves."""
         drawn = self.drawn
+        names = distinct_file_names([figure.stem for figure in drawn.figures])
         files = {
-            f"{_file_name(figure.stem)}.png": png_bytes(figure_picture(figure, drawn.test))
-            for figure in drawn.figures
+            f"{name}.png": png_bytes(figure_picture(figure, drawn.test))
+            for name, figure in zip(names, drawn.figures, strict=True)
         }
         if self.charts:
             charts = [
@@ -257,7 +258,3 @@ def _write(path: Path, content: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(content, encoding="utf-8")
     temporary.replace(path)
-
-
-def _file_name(stem: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", stem)

@@ -281,6 +281,15 @@ class TestFiles:
         compare_runs(runs, out=tmp_path / "new" / "c.html", markdown=tmp_path / "c.md")
         assert (tmp_path / "new" / "c.html").read_bytes() == before
 
+    def test_no_picture_takes_the_place_of_another(self, attributes, monkeypatch):
+        comparison = Comparison([attributes / "b"])
+        stems = ["a b", "A_B", "a/b", "c"]
+        pairs = zip(comparison.drawn.figures, stems, strict=False)
+        figures = [figure._replace(stem=stem) for figure, stem in pairs]
+        comparison._drawn = comparison.drawn._replace(figures=figures)
+        names = {name.lower() for name in comparison.pictures()}
+        assert names == {"a_b.png", "a_b_1.png", "a_b_2.png", "c.png", "svm_errors.svg"}
+
     def test_one_file_for_two_things(self, attributes, tmp_path):
         path = tmp_path / "c"
         with pytest.raises(UserError, match="cannot be the page and the tables"):
