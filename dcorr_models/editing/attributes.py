@@ -170,7 +170,7 @@ def _value(value: float | Tensor, count: int, *, name: str) -> float | Tensor:
                 f"the value of {name} must be one number or have shape ({count},), "
                 f"got {tuple(value.shape)}"
             )
-        if value.is_complex() or not bool(torch.isfinite(value).all()):
+        if value.is_complex() or not bool(torch.isfinite(value.to(torch.float32)).all()):
             raise UserError(f"the values of {name} must be finite numbers")
         return value
     try:
@@ -178,6 +178,7 @@ def _value(value: float | Tensor, count: int, *, name: str) -> float | Tensor:
         number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"the value of {name} must be a number, got {value!r}") from error
-    if not math.isfinite(number):
+    # Label codes are single precision: 1e39 would become infinite there.
+    if not abs(number) <= torch.finfo(torch.float32).max:
         raise UserError(f"the value of {name} must be a finite number, got {value!r}")
     return number

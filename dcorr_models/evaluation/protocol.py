@@ -6,6 +6,8 @@ import itertools
 import math
 from dataclasses import dataclass
 
+import torch
+
 from dcorr_models.errors import UserError
 from dcorr_models.methods.checks import check_at_least
 
@@ -77,10 +79,15 @@ class AttributeProtocol:
         given = self.intensities
         if given is not None and not _rising(given):
             raise UserError(f"intensities must be finite and rise from the first on, got {given}")
-        if self.values is not None and not all(map(math.isfinite, self.values)):
+        if self.values is not None and not all(map(_is_finite, self.values)):
             raise UserError(f"values must be finite, got {self.values}")
 
 
 def _rising(values: list[float]) -> bool:
-    finite = all(map(math.isfinite, values))
+    finite = all(map(_is_finite, values))
     return bool(values) and finite and all(a < b for a, b in itertools.pairwise(values))
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a label code, which is single precision, can hold it."""
+    return abs(value) <= torch.finfo(torch.float32).max

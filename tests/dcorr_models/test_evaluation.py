@@ -196,6 +196,8 @@ class TestAttributes:
         ({"names": ["Smiling", "Smiling"]}, "names has 'Smiling' twice"),
         ({"intensities": [1.0, 1.0]}, "intensities must be finite and rise"),
         ({"intensities": [0.0, float("nan")]}, "intensities must be finite and rise"),
+        ({"intensities": [0.0, 1e39]}, "intensities must be finite and rise"),
+        ({"values": (0.0, 1e39)}, "values must be finite"),
         ({"intensities": []}, "intensities must be finite and rise"),
         ({"values": (0.0, float("inf"))}, "values must be finite"),
     ],

@@ -106,6 +106,7 @@ def test_five_intensities_and_every_attribute_by_default(trained, tmp_path):
         (["--attribute", "9"], "numbered from 0 to 2"),
         (["--attribute", "Smiling", "--intensities", "[]"], "no intensities"),
         (["--attribute", "Smiling", "--intensities", "[.inf]"], "finite number, got inf"),
+        (["--attribute", "Smiling", "--intensities", "[1e39]"], "finite number, got 1e+39"),
         (["--attribute", "Smiling", "--intensities", "[a]"], "intensities"),
         (["--intensities", "[1]"], "name it with --attribute"),
         (["--attribute", "Smiling", "--images", f"[{__file__}]"], "not an image"),
