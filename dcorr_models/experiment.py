@@ -24,6 +24,7 @@ from dcorr_models.run_folder import RunFolder
 from dcorr_models.training.execution import Execution
 from dcorr_models.training.fit import LoopSettings, fit
 from dcorr_models.training.stage import Stage
+from dcorr_models.whole_files import whole_file
 
 __all__ = ["LoadedRun", "load_run", "load_weights", "run_settings", "train"]
 
@@ -119,10 +120,9 @@ def _train(
         )
     if fabric.is_global_zero:
         weights = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
-        temporary = folder.weights.with_name(folder.weights.name + ".tmp")
         names = json.dumps(method.label_names)
-        save_file(weights, temporary, metadata={"fingerprint": mark, "label_names": names})
-        temporary.replace(folder.weights)
+        with whole_file(folder.weights) as temporary:
+            save_file(weights, temporary, metadata={"fingerprint": mark, "label_names": names})
     fabric.barrier()
     return method.eval()
 

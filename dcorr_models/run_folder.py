@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from dcorr_models.errors import RunError
+from dcorr_models.whole_files import whole_file
 
 __all__ = ["RunFolder", "versions"]
 
@@ -78,11 +79,10 @@ class RunFolder:
                 f"{self.path} is not empty and holds no run: give --run a new or an empty folder"
             )
         self._writable()
-        self.versions.write_text(json.dumps(versions(), indent=2) + "\n")
+        self.write_json(self.versions, versions())
         # Last and by renaming: a folder with this file holds a run.
-        temporary = self.config.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-        temporary.replace(self.config)
+        with whole_file(self.config) as temporary:
+            temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
         """The settings of the run.
@@ -116,9 +116,8 @@ class RunFolder:
             raise RunError(
                 f"{', '.join(wrong[:3])} came out as NaN or infinite: {path} is not written"
             )
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -150,7 +149,8 @@ class RunFolder:
 
     def _own(self, name: str) -> bool:
         """What a run killed before its settings were written leaves behind."""
-        return name in (self.versions.name, "config.tmp", LOCK) or name.startswith(PROBE)
+        own = (self.versions.name, self.config.name)
+        return name.removesuffix(".tmp") in own or name == LOCK or name.startswith(PROBE)
 
     def _same_settings(self, config: Mapping[str, Any]) -> None:
         old, new = (

@@ -23,6 +23,7 @@ from dcorr_models.errors import UserError
 from dcorr_models.file_names import distinct_file_names, file_name
 from dcorr_models.methods.base import Method
 from dcorr_models.pictures import grid, labelled_grid, png_bytes, read_image_file
+from dcorr_models.whole_files import whole_file
 
 __all__ = ["edit_files"]
 
@@ -107,13 +108,18 @@ def edit_files(
             for ending, image in zip(endings, row, strict=True):
                 single = grid([[image]], value_range=data.value_range)
                 name = f"{number:02d}_{file_name(stem)}_as_{ending}.png"
-                (out / name).write_bytes(png_bytes(single))
-        (out / "edited.png").write_bytes(png_bytes(picture))
+                _write(out / name, png_bytes(single))
+        _write(out / "edited.png", png_bytes(picture))
     except OSError as error:
         raise UserError(
             f"{out} cannot be written to ({error.strerror}): give --out another folder"
         ) from error
     return out / "edited.png"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _check_request(method: Method, request: Request) -> None:

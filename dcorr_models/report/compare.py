@@ -28,6 +28,7 @@ from dcorr_models.report.edit_measures import curve, svm_panels
 from dcorr_models.report.lines import Line, line_chart, svg_file
 from dcorr_models.report.markup import table, text
 from dcorr_models.report.page import page
+from dcorr_models.whole_files import whole_file
 
 __all__ = ["Comparison", "compare_runs"]
 
@@ -167,7 +168,8 @@ def compare_runs(
         if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
             for name, content in comparison.pictures().items():
-                (pictures / name).write_bytes(content)
+                with whole_file(pictures / name) as temporary:
+                    temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"{error.filename} cannot be written ({error.strerror})") from error
     return comparison
@@ -255,6 +257,5 @@ def _is_free(folder: Path) -> bool:
 
 def _write(path: Path, content: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")

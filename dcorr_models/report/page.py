@@ -23,6 +23,7 @@ from dcorr_models.report.measures import headlines, measure_tables
 from dcorr_models.report.pictures import reconstructions, style_grid
 from dcorr_models.run_folder import RunFolder
 from dcorr_models.training.logs import read_log
+from dcorr_models.whole_files import whole_file
 
 __all__ = ["SECTIONS", "Run", "build_report"]
 
@@ -88,10 +89,9 @@ def build_report(
         data_name or _class_name(config["data"]),
     )
     content = _page(run)
-    temporary = folder.report.with_name(folder.report.name + ".tmp")
     try:
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(folder.report)
+        with whole_file(folder.report) as temporary:
+            temporary.write_text(content, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{folder.report} cannot be written: {error.strerror}") from error
     return folder.report

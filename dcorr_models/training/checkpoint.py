@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from dcorr_models.errors import CheckpointError
 from dcorr_models.training.random_state import RandomState, get_random_state
 from dcorr_models.training.stage import Stage
+from dcorr_models.whole_files import whole_file
 
 __all__ = ["Identity", "load_checkpoint", "restore_networks", "save_checkpoint"]
 
@@ -38,10 +40,9 @@ def save_checkpoint(fabric: Fabric, path: Path, stage: Stage, run: Identity, *, 
     gathered = fabric.all_gather(get_random_state())
     assert isinstance(gathered, dict)
     state["random"] = {k: v.reshape(fabric.world_size, -1).cpu() for k, v in gathered.items()}
-    temporary = path.with_name(path.name + ".tmp")
-    fabric.save(temporary, state)
-    if fabric.is_global_zero:
-        temporary.replace(path)
+    # All processes call save; the file is the first one's.
+    with whole_file(path) if fabric.is_global_zero else nullcontext(path) as temporary:
+        fabric.save(temporary, state)
     fabric.barrier()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dcorr_models.errors import RunError
+from dcorr_models.whole_files import whole_file
 
 __all__ = ["COLUMNS", "CsvLog", "Meter", "Progress", "read_log", "tensorboard_writer"]
 
@@ -83,12 +84,10 @@ class CsvLog:
         if not self.path.exists():
             return
         kept = [r for r in read_log(self.path) if r["stage"] != stage or r["step"] <= step]
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("w", newline="") as file:
+        with whole_file(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows([row[column] for column in COLUMNS] for row in kept)
-        temporary.replace(self.path)
 
     def write(self, stage: str, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """One row a value; the file is closed again, so that a kill loses nothing."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dcorr_models.cli import main
@@ -318,7 +319,7 @@ def test_another_precision_is_another_setting(tmp_path, capsys):
 def test_what_a_run_killed_at_its_birth_leaves_is_no_obstacle(tmp_path):
     folder = tmp_path / "r"
     folder.mkdir()
-    for name in ("versions.json", "config.tmp", ".write-test-1", ".lock"):
+    for name in ("versions.json", "config.yaml.tmp", ".write-test-1", ".lock"):
         (folder / name).write_text("{}")
     config = toy_config(tmp_path / "toy.yaml")
     assert run("train", "--config", config, "--run", folder) == 0
@@ -379,6 +380,43 @@ def test_a_number_that_json_does_not_have_is_named_and_the_old_file_stays(tmp_pa
             folder.write_json(folder.evaluation, content)
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
     assert "old" in folder.evaluation.read_text()
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    """A disk on which no file can grow, though small ones can be made."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [(["evaluate"], "evaluation.json"), (["report"], "report.html"), (["edit"], "edited")],
+)
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(
+    copy_of_run, no_room, capsys, words, file
+):
+    before = files(copy_of_run)
+    assert str(copy_of_run / file) in refused(capsys, *words, copy_of_run)
+    assert files(copy_of_run) == before
+
+
+def test_weights_that_cannot_be_written_can_be_written_later(tmp_path, capsys, monkeypatch):
+    def full(_: object, path: Path, **__: object) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    config = toy_config(tmp_path / "toy.yaml")
+    words = ("train", "--config", config, "--run", tmp_path / "r")
+    with monkeypatch.context() as patched:
+        patched.setattr("dcorr_models.experiment.save_file", full)
+        line = refused(capsys, *words)
+    assert "weights.safetensors: I/O error: No space left on device" in line
+    assert not list((tmp_path / "r").glob("weights*"))
+    assert run(*words, "--resume") == 0
 
 
 def test_own_files_in_the_output_folder_are_kept(trained, tmp_path, capsys):
