@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from dcorr_models.admission import admit
 from dcorr_models.data.base import DataSource, Splits
@@ -122,7 +122,9 @@ def _train(
         weights = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
         names = json.dumps(method.label_names)
         with whole_file(folder.weights) as temporary:
-            save_file(weights, temporary, metadata={"fingerprint": mark, "label_names": names})
+            # not save_file: what it writes nobody else may read, whatever the umask
+            content = save(weights, metadata={"fingerprint": mark, "label_names": names})
+            temporary.write_bytes(content)
     fabric.barrier()
     return method.eval()
 
@@ -184,6 +186,11 @@ def load_weights(method: Method, folder: RunFolder) -> None:
             f"{folder.path} has not finished training: continue it with "
             f"`dcorr-models train --resume` and the settings in {folder.config}"
         )
+    try:
+        # safetensors says that a file does not exist when it may not be read
+        folder.weights.open("rb").close()
+    except OSError as error:
+        raise CheckpointError(f"{folder.weights} cannot be read: {error.strerror}") from error
     try:
         with safe_open(folder.weights, framework="pt") as file:
             metadata = file.metadata() or {}

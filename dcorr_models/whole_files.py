@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 __all__ = ["whole_file"]
 
 
@@ -36,8 +34,6 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
-    except SafetensorError as error:  # how safetensors reports a full disk
-        raise OSError(None, str(error), str(path)) from error
     except OSError as error:
         # A full disk does not say which file it was, and a temporary name says too little.
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error

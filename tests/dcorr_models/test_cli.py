@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dcorr_models.cli import main
-from dcorr_models.errors import RunError
+from dcorr_models.errors import CheckpointError, RunError
+from dcorr_models.experiment import load_weights
 from dcorr_models.run_folder import RunFolder
 
 TOY = "tests.dcorr_models.toy."
@@ -386,6 +386,7 @@ def test_a_number_that_json_does_not_have_is_named_and_the_old_file_stays(tmp_pa
 def no_room(monkeypatch):
     """A disk on which no file can grow, though small ones can be made."""
     resource = pytest.importorskip("resource")
+    pytest.importorskip("joblib")  # makes a file when it is first imported
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     yield
@@ -405,18 +406,33 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(
 
 
 def test_weights_that_cannot_be_written_can_be_written_later(tmp_path, capsys, monkeypatch):
-    def full(_: object, path: Path, **__: object) -> None:
-        path.write_bytes(b"half")
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    def full(*_: object, **__: object) -> bytes:
+        raise OSError(28, "No space left on device")
 
     config = toy_config(tmp_path / "toy.yaml")
     words = ("train", "--config", config, "--run", tmp_path / "r")
     with monkeypatch.context() as patched:
-        patched.setattr("dcorr_models.experiment.save_file", full)
+        patched.setattr("dcorr_models.experiment.save", full)
         line = refused(capsys, *words)
-    assert "weights.safetensors: I/O error: No space left on device" in line
+    assert "weights.safetensors: No space left on device" in line
     assert not list((tmp_path / "r").glob("weights*"))
     assert run(*words, "--resume") == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_weights_have_the_permissions_of_the_other_files(trained):
+    modes = {path.stat().st_mode for path in (trained / "run").iterdir() if path.suffix}
+    assert len(modes) == 1
+
+
+def test_weights_that_may_not_be_read_are_not_called_broken(copy_of_run, monkeypatch):
+    def denied(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", denied)
+        with pytest.raises(CheckpointError, match=r"safetensors cannot be read: Perm.* denied$"):
+            load_weights(None, RunFolder(copy_of_run))
 
 
 def test_own_files_in_the_output_folder_are_kept(trained, tmp_path, capsys):
