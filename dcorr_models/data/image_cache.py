@@ -203,6 +203,6 @@ def _check_room(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if wanted > free:
         raise DataError(
-            f"the images need {wanted / 1e9:.1f} GB in {folder}, which has {free / 1e9:.1f} GB "
+            f"the images need {wanted / 1e6:,.1f} MB in {folder}, which has {free / 1e6:,.1f} MB "
             "free; name another folder with --data.cache"
         )

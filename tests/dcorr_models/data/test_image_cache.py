@@ -126,10 +126,10 @@ def test_without_locks_a_file_is_made_all_the_same(tmp_path, monkeypatch):
 
 
 def test_too_little_room(tmp_path, monkeypatch):
-    usage = shutil._ntuple_diskusage(10**9, 10**9, 3)
+    usage = shutil._ntuple_diskusage(10**9, 10**9, 1_900_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DataError, match=r"need 0.0 GB in .* free; name another folder"):
-        cached_images(tmp_path / "images.npy", SHAPE, numbered())
+    with pytest.raises(DataError, match=r"need 2\.0 MB in .* has 1\.9 MB free; name another"):
+        cached_images(tmp_path / "images.npy", (2, 1, 1000, 1000), never)
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="files have no reserved room here")
