@@ -136,6 +136,8 @@ def _evaluate(options: Namespace, parser: Parser) -> None:
     check_seed(options.seed)
     protocol = _made(parser, options).attributes
     folder, method, data = load_run(options.run)
+    # before minutes of measuring, not after
+    folder.check_writable("copy the run to a folder that you may write to")
     result = evaluate(method, data.splits(), seed=options.seed, attributes=protocol)
     folder.write_json(folder.evaluation, result)
     for line in _flat_lines(result):

@@ -70,7 +70,7 @@ class RunFolder:
                     "or give --run a new name"
                 )
             self._same_settings(config)
-            self._writable()
+            self.check_writable("give --run a folder that you may write to")
             return
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a folder: give --run another name")
@@ -78,7 +78,7 @@ class RunFolder:
             raise RunError(
                 f"{self.path} is not empty and holds no run: give --run a new or an empty folder"
             )
-        self._writable()
+        self.check_writable("give --run a folder that you may write to")
         self.write_json(self.versions, versions())
         # Last and by renaming: a folder with this file holds a run.
         with whole_file(self.config) as temporary:
@@ -168,7 +168,12 @@ class RunFolder:
                 "resume it with its own settings or give --run a new name"
             )
 
-    def _writable(self) -> None:
+    def check_writable(self, way_out: str) -> None:
+        """Makes the folder if it is missing, and tries whether files can be made in it.
+
+        Raises:
+            RunError: they cannot; the message ends with the way out.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / f"{PROBE}{os.getpid()}"
@@ -176,8 +181,7 @@ class RunFolder:
             probe.unlink()
         except OSError as error:
             raise RunError(
-                f"{self.path} cannot be written to ({error.strerror}): "
-                "give --run a folder that you may write to"
+                f"{self.path} cannot be written to ({error.strerror}): {way_out}"
             ) from error
 
 

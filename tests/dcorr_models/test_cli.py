@@ -435,6 +435,16 @@ def test_weights_that_may_not_be_read_are_not_called_broken(copy_of_run, monkeyp
             load_weights(None, RunFolder(copy_of_run))
 
 
+def test_a_folder_that_cannot_be_written_is_found_before_measuring(trained, capsys, monkeypatch):
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", denied)
+    monkeypatch.setattr("dcorr_models.evaluation.evaluate", lambda *_, **__: pytest.fail("late"))
+    line = refused(capsys, "evaluate", trained / "run")
+    assert "run cannot be written to (Permission denied): copy the run" in line
+
+
 def test_own_files_in_the_output_folder_are_kept(trained, tmp_path, capsys):
     (tmp_path / "edited.png").write_text("mine")
     line = refused(capsys, "edit", trained / "run", "--out", tmp_path)
