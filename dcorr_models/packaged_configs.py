@@ -29,7 +29,8 @@ def with_packaged_configs(words: Sequence[str]) -> list[str]:
     """Command-line words in which `--config NAME` is a path, where no file NAME lies about.
 
     Raises:
-        UserError: neither a file nor a packaged config; the nearest names are offered.
+        UserError: neither a file nor a packaged config (the nearest names are offered), or a file
+            that is no text.
     """
     result = []
     for position, word in enumerate(words):
@@ -39,8 +40,20 @@ def with_packaged_configs(words: Sequence[str]) -> list[str]:
         elif position == 0 or words[position - 1] != "--config":
             result.append(word)
             continue
-        result.append(prefix + (given if Path(given).exists() else str(_packaged(given))))
+        result.append(prefix + str(_own(given) or _packaged(given)))
     return result
+
+
+def _own(given: str) -> Path | None:
+    """The user's own file; a folder of that name, such as that of a run, is none."""
+    path = Path(given)
+    if not path.is_file():
+        return None
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"--config {given} is not a text file in UTF-8: {error}") from error
+    return path
 
 
 def _packaged(given: str) -> Path:

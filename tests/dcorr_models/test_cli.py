@@ -532,6 +532,18 @@ def test_options_of_the_wrong_form_are_named(capsys, words, expected):
     assert expected in refused(capsys, *words)
 
 
+def test_a_folder_with_the_name_of_a_config_and_a_config_that_is_no_text(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cdnet_digits_demo").mkdir()
+    words = ("train", "--config", "cdnet_digits_demo", "--run", "r", "--seed", "-1")
+    assert "seed must be from 0" in refused(capsys, *words)
+    (tmp_path / "a.yaml").write_bytes(b"\x89PNG")
+    line = refused(capsys, "train", "--config", "a.yaml", "--run", "r")
+    assert "--config a.yaml is not a text file" in line
+
+
 def test_missing_files_of_a_data_set_are_one_line(tmp_path, capsys):
     config = toy_config(
         tmp_path / "toy.yaml",
