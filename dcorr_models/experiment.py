@@ -75,7 +75,9 @@ def train(
     fabric = fabric or Fabric(accelerator="auto", devices=1)
     # Everything that can be refused is looked at before the folder is touched.
     check_seed(seed)
-    stages, splits = method.stages(), data.splits()
+    splits = data.splits()
+    method.meet(splits.train)
+    stages = method.stages()
     admit(method, data, splits, stages, processes=fabric.world_size)
     method.label_names = tuple(data.label_names)
     config = dict(settings or run_settings(method, data, seed))

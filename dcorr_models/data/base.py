@@ -29,9 +29,14 @@ class LabelledImages(Dataset[dict[str, Tensor]]):
         images: uint8 tensor of shape (N, C, H, W); a tensor over a memory map serves as well.
         labels: int64 of shape (N,), a class each, or float32 of shape (N, A), the attributes.
         value_range: Lowest and highest value of the float images.
+        content: int64 of shape (N,), where it is known: which of the data set's contents an image
+            shows. Images of one content differ by their classes alone. Metrics alone read it.
+        targets: float32 of shape (N, T), where they are known: numbers that a code may be asked
+            for, such as landmarks or the factors of a rendering. Metrics alone read them.
 
     Raises:
-        TypeError: If `images` is not uint8, or `labels` neither int64 nor float32.
+        TypeError: If `images` is not uint8, `labels` neither int64 nor float32, `content` not
+            int64, or `targets` not float32.
         ValueError: If the shapes do not fit each other, or `value_range` is empty.
 
     Example:
@@ -45,14 +50,24 @@ class LabelledImages(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, *, value_range: tuple[float, float] = (0.0, 1.0)
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        content: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> None:
         _check_images_and_labels(images, labels)
+        _check_known("content", content, torch.int64, (len(images),))
+        _check_known("targets", targets, torch.float32, (len(images), "T"))
         low, high = value_range
         if not low < high:
             raise ValueError(f"value_range needs low < high, got {value_range}")
         self.images = images
         self.labels = labels
+        self.content = content
+        self.targets = targets
         self.value_range = (float(low), float(high))
 
     def __len__(self) -> int:
@@ -190,3 +205,16 @@ def _check_images_and_labels(images: Tensor, labels: Tensor) -> None:
         raise ValueError(
             f"images and labels need the same length, got {len(images)} and {len(labels)}"
         )
+
+
+def _check_known(
+    name: str, values: Tensor | None, dtype: torch.dtype, shape: tuple[int | str, ...]
+) -> None:
+    """What a data set may know of its images besides the labels."""
+    if values is None:
+        return
+    if values.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, got {values.dtype}")
+    if values.ndim != len(shape) or values.shape[0] != shape[0]:
+        wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name} must have shape ({wanted}), got {tuple(values.shape)}")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from dcorr_models.data.base import LabelledImages
 from dcorr_models.settings import Configurable
 from dcorr_models.training.stage import Stage
 
@@ -17,7 +18,7 @@ __all__ = ["Codes", "Method"]
 class Codes(NamedTuple):
     """The two codes of an image."""
 
-    label: Tensor  # (N, K): the supervised code, CDNet's soft target
+    label: Tensor  # (N, K): the supervised code: CDNet's soft target, LORD's class vector
     residual: Tensor  # (N, Z): everything else
 
 
@@ -37,10 +38,15 @@ class Method(Configurable, nn.Module, ABC):
     """What the data call the labels, once a method has met its data (`train`, `load_run`)."""
     has_label_code: bool = True
     """False: `Codes.label` has no columns, all is in the residual code, nothing can be edited."""
+    has_class_vectors: bool = False
+    """True: `Codes.label` describes a class by a learned vector; an edit takes another image's."""
     infers_attributes: bool = True
     """False: the label code of every image is 0, and an edit of an attribute adds to the image."""
     intensities: tuple[float, float] = (-1.5, 3.0)
     """Weakest and strongest value that an edit of an attribute writes into the label code."""
+
+    def meet(self, train: LabelledImages) -> None:
+        """Called by `train` before `stages`, for what depends on the training images' number."""
 
     @abstractmethod
     def stages(self) -> list[Stage]:

@@ -156,6 +156,27 @@ def test_misfits_are_refused(images, labels, error, message):
         LabelledImages(images, labels)
 
 
+@pytest.mark.parametrize(
+    ("known", "error", "message"),
+    [
+        ({"content": torch.zeros(3)}, TypeError, "content must be torch.int64, got torch.float32"),
+        (
+            {"content": torch.zeros(2, dtype=torch.int64)},
+            ValueError,
+            r"content must have shape \(3,\), got \(2,\)",
+        ),
+        (
+            {"targets": torch.zeros(3)},
+            ValueError,
+            r"targets must have shape \(3, T\), got \(3,\)",
+        ),
+    ],
+)
+def test_what_is_known_must_fit_the_images(known, error, message):
+    with pytest.raises(error, match=message):
+        LabelledImages(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.arange(3), **known)
+
+
 def test_an_empty_value_range_is_refused():
     with pytest.raises(ValueError, match="low < high"):
         LabelledImages(BYTES, CLASSES, value_range=(1.0, 1.0))
