@@ -9,6 +9,7 @@ from dcorr_models.data.base import DataSource, LabelledImages, Splits
 from dcorr_models.editing import inference
 from dcorr_models.errors import DataError, UserError
 from dcorr_models.methods.base import Method
+from dcorr_models.training.sampler import images_of_small_classes
 from dcorr_models.training.stage import Stage
 
 __all__ = ["admit", "check_fit"]
@@ -22,6 +23,7 @@ def admit(
     check_labels(method, data, splits.train)
     for stage in stages:
         _check_batch(stage, len(splits.train), processes)
+        _check_groups(stage, data, splits.train, processes)
     rehearse(method, splits.train)
 
 
@@ -123,4 +125,36 @@ def _check_batch(stage: Stage, available: int, processes: int) -> None:
         raise UserError(
             f"batch_size {size} leaves a process one image, and neither a batch statistic nor "
             "BatchNorm exists for one: take at least 2 for each process"
+        )
+
+
+def _check_groups(stage: Stage, data: DataSource, train: LabelledImages, processes: int) -> None:
+    size = stage.images_per_class
+    if size is None:
+        return
+    if data.multilabel:
+        raise UserError(
+            f"stage {stage.name!r} takes {size} images of one class together, and {data.name} has "
+            "attributes, not classes"
+        )
+    small = images_of_small_classes(train.labels, size)
+    if small:
+        named = ", ".join(f"{data.label_names[k]} ({n})" for k, n in list(small.items())[:20])
+        more = f" and {len(small) - 20} more" if len(small) > 20 else ""
+        raise UserError(
+            f"stage {stage.name!r} takes {size} images of one class together, and classes of "
+            f"{data.name} have fewer training images: {named}{more}; leave them out of the data "
+            "or set --method.images_per_class"
+        )
+    groups = stage.batch_size // size
+    if groups % processes:
+        raise UserError(
+            f"{groups} groups of {size} images ({stage.name!r}) are not divisible by the "
+            f"{processes} processes: change --method.batch_size or --devices"
+        )
+    whole = int(train.labels.bincount().div(size, rounding_mode="floor").sum()) * size
+    if stage.batch_size > whole:
+        raise UserError(
+            f"stage {stage.name!r} takes batches of {stage.batch_size} but the training split has "
+            f"{whole} images in whole groups of {size}: set --method.batch_size to fit"
         )

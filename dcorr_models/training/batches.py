@@ -8,11 +8,10 @@ from typing import Any, Literal, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dcorr_models.data.base import LabelledImages, collate_batch
 from dcorr_models.errors import UserError
-from dcorr_models.training.sampler import StepBatchSampler
 
 __all__ = ["Placement", "ResidentBatches", "batches", "stays_on_device"]
 
@@ -24,7 +23,7 @@ SHARE = 0.25
 
 def batches(
     dataset: Dataset[Any],
-    sampler: StepBatchSampler,
+    sampler: Sampler[list[int]],
     fabric: Fabric,
     *,
     seed: int,
@@ -101,6 +100,7 @@ class ResidentBatches:
         device: where images and labels go.
 
     Example:
+        >>> from dcorr_models.training.sampler import StepBatchSampler
         >>> images = torch.full((3, 1, 1, 2), 255, dtype=torch.uint8)
         >>> data = LabelledImages(images, torch.tensor([4, 5, 6]), value_range=(-1.0, 1.0))
         >>> sampler = StepBatchSampler(3, batch_size=3, seed=0, start=0, stop=1)
@@ -110,7 +110,7 @@ class ResidentBatches:
     """
 
     def __init__(
-        self, dataset: LabelledImages, sampler: StepBatchSampler, device: torch.device
+        self, dataset: LabelledImages, sampler: Sampler[list[int]], device: torch.device
     ) -> None:
         self.sampler, self.device = sampler, device
         self.images = dataset.images.to(device)

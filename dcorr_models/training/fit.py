@@ -30,7 +30,7 @@ from dcorr_models.training.logs import (
     tensorboard_writer,
 )
 from dcorr_models.training.random_state import seed_everything, set_random_state
-from dcorr_models.training.sampler import StepBatchSampler
+from dcorr_models.training.sampler import GroupedBatchSampler, StepBatchSampler
 from dcorr_models.training.stage import Stage
 
 __all__ = ["LoopSettings", "fit"]
@@ -98,7 +98,8 @@ def fit(
         CheckpointError: the checkpoint in `folder` is damaged or belongs to another run, stage or
             architecture.
         RunError: a loss became NaN or infinite.
-        ValueError: the batch is larger than the data set or not divisible by the processes.
+        ValueError: the batch is larger than the data set or not divisible by the processes, or
+            some classes have fewer images than `stage.images_per_class`.
     """
     settings = settings or LoopSettings()
     path = folder / "checkpoints" / f"{stage.name}.ckpt"
@@ -202,15 +203,24 @@ def _batches(
     seed: int,
     settings: LoopSettings,
 ) -> Any:
-    sampler = StepBatchSampler(
-        len(cast(Sized, dataset)),
-        batch_size=stage.batch_size,
-        seed=seed,
-        start=start,
-        stop=stage.max_steps,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
+    which: dict[str, int] = {
+        "batch_size": stage.batch_size,
+        "seed": seed,
+        "start": start,
+        "stop": stage.max_steps,
+        "rank": fabric.global_rank,
+        "world_size": fabric.world_size,
+    }
+    size, labels = stage.images_per_class, getattr(dataset, "labels", None)
+    if size is None:
+        sampler = StepBatchSampler(len(cast(Sized, dataset)), **which)
+    elif labels is not None:
+        sampler = GroupedBatchSampler(labels, images_per_class=size, **which)
+    else:
+        raise TypeError(
+            f"stage {stage.name!r} takes groups of one class: its data set needs an attribute "
+            f"`labels`, which {type(dataset).__name__} has not"
+        )
     return batches(
         dataset,
         sampler,

@@ -70,6 +70,8 @@ class Stage:
         batch_size: samples of a step, over all processes.
         fixed: networks that are used but do not learn: kept in eval mode, gradients off.
         schedulers: learning-rate schedules, stepped once after every step.
+        images_per_class: a batch holds groups of so many images of one class, which follow each
+            other in it; each process has whole groups. None: images in any order.
 
     In `step` use `self.networks[...]`, `self.run_fixed(...)`, `self.step_index` (0 in the first
     step, for schedules) and `self.update(name, loss)`. What a step returns is made without looking
@@ -90,11 +92,17 @@ class Stage:
         batch_size: int,
         fixed: Mapping[str, nn.Module] | None = None,
         schedulers: Mapping[str, LRScheduler] | None = None,
+        images_per_class: int | None = None,
     ) -> None:
         if max_steps < 0:
             raise ValueError(f"max_steps must be 0 or more, got {max_steps}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+        if images_per_class is not None and (images_per_class < 1 or batch_size % images_per_class):
+            raise ValueError(
+                "images_per_class must be 1 or more and divide the batch_size "
+                f"({batch_size}), got {images_per_class}"
+            )
         self.name = name
         self.networks: dict[str, Any] = dict(networks)
         self.optimizers: dict[str, Any] = dict(optimizers)
@@ -102,6 +110,7 @@ class Stage:
         self.schedulers: dict[str, LRScheduler] = dict(schedulers or {})
         self.max_steps = max_steps
         self.batch_size = batch_size
+        self.images_per_class = images_per_class
         self.step_index = 0
         self.fabric: Fabric | None = None
         self._flags: list[tuple[nn.Parameter, bool]] = []

@@ -11,12 +11,21 @@ from torch import nn
 
 from dcorr import DCov2Loss
 from dcorr_models.admission import admit
+from dcorr_models.data import LabelledImages
 from dcorr_models.errors import UserError
 from dcorr_models.evaluation import evaluate
 from dcorr_models.experiment import train
 from dcorr_models.methods import CDNet
 from dcorr_models.training.fit import LoopSettings
-from tests.dcorr_models.toy import ToyDecoder, ToyEncoder, ToyImages, toy_cdnet
+from dcorr_models.training.stage import Stage
+from tests.dcorr_models.toy import (
+    ToyAttributes,
+    ToyDecoder,
+    ToyEncoder,
+    ToyImages,
+    toy_attribute_cdnet,
+    toy_cdnet,
+)
 
 
 class Returns(nn.Module):
@@ -140,3 +149,51 @@ def test_the_python_way_trains_and_comes_back(tmp_path):
     )
     weights = first.state_dict()
     assert all(torch.equal(v, weights[k]) for k, v in again.state_dict().items())
+
+
+class Lonely(ToyImages):
+    """One image of the last two classes."""
+
+    def splits(self):
+        splits = super().splits()
+        labels = torch.tensor([0, 1, 0, 1, 0, 1, 2, 3])
+        train = LabelledImages(splits.train.images[:8], labels)
+        return splits._replace(train=train)
+
+
+def grouped_stage(size: int, batch_size: int) -> Stage:
+    return Stage(
+        "groups",
+        networks={},
+        optimizers={},
+        max_steps=1,
+        batch_size=batch_size,
+        images_per_class=size,
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "batch_size", "processes", "message"),
+    [
+        (Lonely(), 2, 4, 1, r"fewer training images: 2 \(1\), 3 \(1\); leave them out"),
+        (ToyImages(), 25, 50, 1, r"0 \(24\), 1 \(24\), 2 \(24\), 3 \(24\)"),
+        (ToyImages(), 4, 24, 4, "6 groups of 4 images .* not divisible by the 4 processes"),
+        (ToyImages(train=94), 3, 93, 1, "93 but the training split has 90 images in whole groups"),
+    ],
+)
+def test_groups_that_the_data_cannot_give_are_refused(data, size, batch_size, processes, message):
+    method, stage = toy_cdnet(), grouped_stage(size, batch_size)
+    with pytest.raises(UserError, match=message):
+        admit(method, data, data.splits(), [stage], processes=processes)
+
+
+def test_groups_need_classes():
+    data = ToyAttributes()
+    with pytest.raises(UserError, match="has attributes, not classes"):
+        admit(toy_attribute_cdnet(), data, data.splits(), [grouped_stage(2, 4)], processes=1)
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_stage_refuses_groups_that_do_not_fill_its_batch(size):
+    with pytest.raises(ValueError, match=f"divide the batch_size .24., got {size}"):
+        grouped_stage(size, 24)
