@@ -23,11 +23,11 @@ $(BIN)/python:
 
 # One stamp a set of extras: installing again costs nothing until the requirements change.
 $(VENV)/.models: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e '.[models,eval,data,avatars]'
+	$(INSTALL) -e '.[models,eval,data,avatars,perceptual]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.models
-	$(INSTALL) -e '.[models,eval,data,avatars,test]'
+	$(INSTALL) -e '.[models,eval,data,avatars,perceptual,test]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.models
