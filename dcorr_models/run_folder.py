@@ -79,10 +79,15 @@ class RunFolder:
                 f"{self.path} is not empty and holds no run: give --run a new or an empty folder"
             )
         self.check_writable("give --run a folder that you may write to")
-        self.write_json(self.versions, versions())
-        # Last and by renaming: a folder with this file holds a run.
-        with whole_file(self.config) as temporary:
-            temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        with self.locked():
+            if not self.exists:
+                self.write_json(self.versions, versions())
+                # Last and by renaming: a folder with this file holds a run.
+                with whole_file(self.config) as temporary:
+                    temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+                return
+        # Another process was faster: its settings stay.
+        self.begin(config, resume=resume)
 
     def read_config(self) -> dict[str, Any]:
         """The settings of the run.
@@ -139,7 +144,15 @@ class RunFolder:
                     f"{self.path} is being trained by another process: wait for it or give --run "
                     "a new name"
                 ) from error
+            self._remove_unfinished()
             yield
+
+    def _remove_unfinished(self) -> None:
+        """What a killed training was writing; checkpoints are too large to let these pile up."""
+        names = (self.config.name, self.versions.name, self.log.name, self.weights.name)
+        for left in [*self.path.glob("*.tmp"), *self.checkpoints.glob("*.tmp")]:
+            if left.parent != self.path or left.name.startswith(names):
+                left.unlink(missing_ok=True)
 
     def fingerprint(self) -> str:
         """A hash of the settings: checkpoints and weights carry it."""
@@ -150,7 +163,8 @@ class RunFolder:
     def _own(self, name: str) -> bool:
         """What a run killed before its settings were written leaves behind."""
         own = (self.versions.name, self.config.name)
-        return name.removesuffix(".tmp") in own or name == LOCK or name.startswith(PROBE)
+        unfinished = name.endswith(".tmp") and name.startswith(own)
+        return name in (*own, LOCK) or unfinished or name.startswith(PROBE)
 
     def _same_settings(self, config: Mapping[str, Any]) -> None:
         old, new = (

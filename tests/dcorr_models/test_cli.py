@@ -319,15 +319,32 @@ def test_another_precision_is_another_setting(tmp_path, capsys):
 def test_what_a_run_killed_at_its_birth_leaves_is_no_obstacle(tmp_path):
     folder = tmp_path / "r"
     folder.mkdir()
-    for name in ("versions.json", "config.yaml.tmp", ".write-test-1", ".lock"):
+    for name in ("versions.json", "config.yaml.7.tmp", ".write-test-1", ".lock"):
         (folder / name).write_text("{}")
     config = toy_config(tmp_path / "toy.yaml")
     assert run("train", "--config", config, "--run", folder) == 0
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_of_two_processes_that_begin_at_once_the_first_ones_settings_stay(tmp_path, monkeypatch):
+    settings, look = {"method": "a", "data": "b", "seed": 1}, RunFolder.check_writable
+
+    def overtaken(folder: RunFolder, way_out: str) -> None:
+        look(folder, way_out)
+        monkeypatch.setattr(RunFolder, "check_writable", look)
+        RunFolder(folder.path).begin(settings)
+
+    monkeypatch.setattr(RunFolder, "check_writable", overtaken)
+    with pytest.raises(RunError, match="already holds a run"):
+        RunFolder(tmp_path / "r").begin(settings | {"seed": 2})
+    assert RunFolder(tmp_path / "r").read_config() == settings
 
 
 def test_two_trainings_in_one_folder_are_kept_apart(tmp_path, capsys):
-    begun(tmp_path, "a")
+    unfinished = begun(tmp_path, "a").with_suffix(".ckpt.7.tmp")
+    unfinished.touch()
     with RunFolder(tmp_path / "a").locked():
+        assert not unfinished.exists()  # of a training that was killed
         line = refused(
             capsys, "train", "--config", tmp_path / "a.yaml", "--run", tmp_path / "a", "--resume"
         )
