@@ -25,11 +25,21 @@ class ClassContent(Method):
     content_dim: int
     multilabel = False
     has_class_vectors = True
+    probes_read_samples: bool = False
+    """True: probes of the content code read a draw from `posterior`, as published for the VAEs."""
 
     def class_vectors(self) -> Tensor | None:
         """(num_labels, class_dim): the learned code of each class, NaN for classes never trained.
 
         None where a method learns no code of a class, and reads it off images instead.
+        """
+        return None
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Mean and log variance (N, content_dim) of the content code's Gaussian posterior.
+
+        None where the method has no such posterior. Metrics read it: how many of its dimensions
+        have collapsed to the prior, and, with `probes_read_samples`, what a drawn code tells.
         """
         return None
 

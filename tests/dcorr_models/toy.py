@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from dcorr_models.data import DataSource, LabelledImages, Splits
 from dcorr_models.methods import CDNet
+from dcorr_models.methods.base import Codes
+from dcorr_models.methods.class_content import ClassContent
 from dcorr_models.nets.cdnet import CriticOutput
+from dcorr_models.training.stage import Stage
 
 
 class ToyImages(DataSource):
@@ -128,3 +131,89 @@ def toy_attribute_cdnet(seed: int = 0, **options: object) -> CDNet:
     torch.manual_seed(seed)
     networks: dict = {"label_encoder": ToyEncoder(3), "decoder": ToyDecoder(3)}
     return toy_cdnet(seed, **({"num_labels": 3, "multilabel": True} | networks | options))
+
+
+class ToyContents(DataSource):
+    """Classes and contents of 12x12 images: the upper half's grey level, and which bar is lit.
+
+    Args:
+        copies: images of each class with each content; they differ by at most 1 / 255.
+        test_classes: how many of the eight classes only the test split has; 0: all splits share
+            all classes.
+        known: images know their content, and the place of their bar as a target.
+    """
+
+    name = "toy contents"
+
+    def __init__(self, *, copies: int = 4, test_classes: int = 0, known: bool = True) -> None:
+        self.copies, self.test_classes, self.known = copies, test_classes, known
+        self.image_shape = (1, 12, 12)
+        self.label_names = tuple("abcdefgh")
+
+    def splits(self) -> Splits:
+        generator = torch.Generator().manual_seed(0)
+        first_test = 8 - self.test_classes if self.test_classes else 0
+        seen = range(8 - self.test_classes)
+        return Splits(
+            self._draw(seen, self.copies, generator),
+            self._draw(seen, 1, generator),
+            self._draw(range(first_test, 8), 1, generator),
+        )
+
+    def _draw(self, classes: range, copies: int, generator: torch.Generator) -> LabelledImages:
+        pairs = [(k, c) for _ in range(copies) for k in classes for c in range(4)]
+        labels, content = torch.tensor(pairs).T.contiguous()
+        images = torch.randint(0, 2, (len(pairs), 1, 12, 12), generator=generator).byte()
+        images[:, :, :6] += (30 * labels[:, None, None, None]).byte()
+        for row, c in enumerate(content.tolist()):
+            images[row, :, 6:, 3 * c : 3 * c + 3] += 200
+        if not self.known:
+            return LabelledImages(images, labels)
+        return LabelledImages(images, labels, content=content, targets=content[:, None].float())
+
+
+class ToyClassContent(ClassContent):
+    """Reads and paints `ToyContents`: exact by construction, nothing to train.
+
+    Args:
+        leaks: the content code holds the class too, though the decoder does not look there.
+        vectors: the method knows a vector for each class but the last.
+        variational: the content code has a posterior, narrow but in its last number, which is the
+            prior.
+    """
+
+    def __init__(
+        self, *, leaks: bool = False, vectors: bool = False, variational: bool = False
+    ) -> None:
+        super().__init__()
+        self.image_shape, self.num_labels = (1, 12, 12), 8
+        self.class_dim, self.content_dim = 1, 5
+        self.value_range = (0.0, 1.0)
+        self.leaks, self.vectors, self.variational = leaks, vectors, variational
+        self.anchor = nn.Parameter(torch.zeros(()))
+
+    def stages(self) -> list[Stage]:
+        return []
+
+    def encode(self, images: Tensor) -> Codes:
+        level = images[:, 0, :6].mean(dim=(1, 2))[:, None]
+        bars = images[:, 0, 6:].unflatten(2, (4, 3)).mean(dim=(1, 3))
+        last = level if self.leaks else torch.zeros_like(level)
+        return Codes(level, torch.cat([bars, last], dim=1))
+
+    def decode(self, codes: Codes) -> Tensor:
+        upper = codes.label[:, :, None, None].expand(-1, 1, 6, 12)
+        lower = codes.residual[:, None, None, :4].expand(-1, 1, 6, 4)
+        return torch.cat([upper, lower.repeat_interleave(3, dim=3)], dim=2)
+
+    def class_vectors(self) -> Tensor | None:
+        if not self.vectors:
+            return None
+        levels = torch.arange(8.0) * 30 / 255
+        return torch.where(levels < levels[-1], levels, torch.nan)[:, None]
+
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.variational:
+            return None
+        mean = self.encode(images).residual
+        return mean, torch.tensor([-6.0, -6.0, -6.0, -6.0, 0.0]).expand_as(mean)
