@@ -13,6 +13,7 @@ from dcorr_models.data.digits import BundledDigits
 from dcorr_models.data.fashion_mnist import FashionMNIST
 from dcorr_models.data.image_folder import ImageFolder
 from dcorr_models.data.mnist import MNIST
+from dcorr_models.data.sprites import Sprites
 
 __all__ = [
     "MNIST",
@@ -24,5 +25,6 @@ __all__ = [
     "ImageFolder",
     "LabelledImages",
     "Splits",
+    "Sprites",
     "collate_batch",
 ]

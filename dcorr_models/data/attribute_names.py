@@ -9,6 +9,8 @@ from dcorr_models.errors import DataError
 
 __all__ = ["chosen_attributes", "nearest"]
 
+_ALL_LISTED = 40  # CelebA's attributes; of thousands of classes a message lists none
+
 
 def chosen_attributes(
     chosen: Sequence[str] | None, available: Sequence[str], data_name: str
@@ -51,4 +53,5 @@ def nearest(name: str, available: Sequence[str]) -> str:
     found = difflib.get_close_matches(name.lower(), lower, n=1)
     if found:
         return f"; did you mean {lower[found[0]]}?"
-    return f"; there are {', '.join(available)}"
+    listed = available if len(available) <= _ALL_LISTED else [*available[:3], "..."]
+    return f"; there are {', '.join(listed)}"
