@@ -1,6 +1,7 @@
 """Edits of an image by its label code: another class, or attributes at any intensity.
 
-An edit writes into `codes.label`, leaves `codes.residual` as it is, and decodes.
+An edit writes into `codes.label`, leaves `codes.residual` as it is, and decodes. Where the label
+code describes a class by a vector, the one of another image, or of a class, takes its place.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from dcorr_models.editing.attributes import (
 from dcorr_models.editing.classes import edit_class, style_transfer, swap_class
 from dcorr_models.editing.files import edit_files
 from dcorr_models.editing.passes import inference, reconstruct
+from dcorr_models.editing.swap import class_codes, swap, transfer, translate
 
 __all__ = [
+    "class_codes",
     "default_intensities",
     "edit_attributes",
     "edit_class",
@@ -26,6 +29,9 @@ __all__ = [
     "set_attributes",
     "single_intensity",
     "style_transfer",
+    "swap",
     "swap_class",
     "sweep",
+    "transfer",
+    "translate",
 ]

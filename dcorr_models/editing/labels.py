@@ -106,6 +106,12 @@ def _check_label_code(method: Method) -> None:
             f"this {type(method).__name__} has no label code: it reconstructs images, and there is "
             "nothing to edit"
         )
+    if method.has_class_vectors:
+        raise UserError(
+            f"this {type(method).__name__} describes a class by a vector, which has no entries to "
+            "write into: swap classes between images (editing.swap, transfer and translate; on "
+            "the command line --class_of and --content_of)"
+        )
 
 
 def _plain(name: str) -> str:
