@@ -63,7 +63,7 @@ def linear_ramp(step: int, *, length: int, start: float = 0.0, end: float = 1.0)
         ValueError: if ``step`` or ``length`` is negative.
 
     Reference:
-        Song et al. 2020, CDNet, Section III-D, "Decorrelation loss scheduling".
+        Song et al. 2020, CDNet, Section III-C, "Decorrelation loss scheduling".
 
     Example:
         >>> [linear_ramp(t, length=4, end=0.2) for t in (0, 1, 2, 4, 9)]

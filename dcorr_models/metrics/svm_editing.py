@@ -128,7 +128,7 @@ def svm_editing(
         TypeError: If the labels are not attributes.
 
     Reference:
-        Song et al. 2020 (CDNet), section IV-D, Fig. 7. The same in mddAE, Fig. 6.
+        Song et al. 2020 (CDNet), section IV-E, Fig. 7. The same in mddAE, section 4.4, Fig. 6.
 
     Example:
         >>> labels = (torch.arange(40) % 2).float()[:, None]
