@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ __all__ = [
     "data_uri",
     "grid",
     "labelled_grid",
+    "load_picture",
     "png_bytes",
     "read_image_file",
     "to_bytes",
@@ -266,27 +266,42 @@ def read_image_file(
 
 
 def _open(path: Path) -> Image.Image:
-    """A picture whose pixels are loaded; Pillow itself reads them late."""
     if not path.exists():
         raise UserError(f"no image at {path}: there is no such file")
     if path.is_dir():
         raise UserError(f"{path} is a folder: name the image files in it")
     try:
+        return load_picture(path)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+
+
+def load_picture(source: Path | BinaryIO) -> Image.Image:
+    """A picture whose pixels are loaded, which Pillow itself does late, upright as its EXIF says.
+
+    Args:
+        source: a file, or a stream of its content.
+
+    Raises:
+        UserError: not an image, or a broken one; the message goes on after the file's name.
+    """
+    try:
         # Pillow warns from 90 megapixels on, which scans and panoramas have; it refuses twice that
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(path)
+            opened = Image.open(source)
         with opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image in a known format") from error
+        raise UserError("is not an image in a known format") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path} is too large an image: make it smaller first") from error
-    # Pillow's readers let their own mistakes through as any of these when a file is broken.
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise UserError("is too large an image: make it smaller first") from error
+    # Pillow's readers let any mistake of their own through when a file is broken: flipped bytes
+    # gave RuntimeError in AVIF, NotImplementedError in DDS and MemoryError in JPEG 2000.
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} cannot be read as an image: {reason}") from error
+        raise UserError(f"cannot be read as an image: {reason}") from error
     return picture
 
 

@@ -22,6 +22,7 @@ from dcorr_models.data.base import LabelledImages, Splits
 from dcorr_models.data.image_cache import Bytes, CachedImages, cache_path, cached_images
 from dcorr_models.data.parallel import announced, for_each_row
 from dcorr_models.errors import DataError, UserError
+from dcorr_models.pictures import load_picture
 
 __all__ = [
     "FolderFiles",
@@ -34,8 +35,8 @@ __all__ = [
     "open_picture",
 ]
 
-# what Pillow's readers and zipfile raise about a broken file
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
+# what reading a broken file from a disk or an archive raises
+BROKEN = (OSError, ValueError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 class ImageFiles(ABC):
@@ -276,10 +277,7 @@ def cut_splits(
 
 def open_picture(content: bytes) -> Any:
     """Open an image file's content with its pixels loaded, in RGB."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(content)) as opened:
-        return opened.convert("RGB")
+    return load_picture(io.BytesIO(content)).convert("RGB")
 
 
 def a_few(names: Sequence[str]) -> str:
@@ -293,15 +291,9 @@ def a_few(names: Sequence[str]) -> str:
 
 
 def _try(decode: Callable[[int], Bytes], row: int) -> tuple[Bytes | None, str | None]:
-    from PIL import Image, UnidentifiedImageError
-
     try:
         return decode(row), None
     except UserError as error:
         return None, str(error)
-    except UnidentifiedImageError:
-        return None, "is not an image in a known format"
-    except Image.DecompressionBombError:
-        return None, "is too large an image"
     except BROKEN as error:
         return None, f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}"

@@ -234,6 +234,9 @@ def _table_of_folders(folder: Path) -> LabelTable:
             f"{folder}: {what}; wanted a folder for each class with images in it "
             f"({', '.join(_ENDINGS)}), or a table named with --data.csv"
         )
+    for name in files:
+        if not name.isascii() and name != name.encode(errors="replace").decode():
+            raise DataError(f"{folder}: the name {name!a} is not UTF-8: rename it")
     parts = np.array(splits, dtype=np.int64) if in_splits else None
     return LabelTable(tuple(files), tuple(names), np.array(labels, dtype=np.int64), parts)
 

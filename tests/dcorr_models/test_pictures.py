@@ -20,6 +20,7 @@ from dcorr_models.pictures import (
 )
 
 GREY = (1, 28, 28)
+UNKNOWN_DDS = b"DDS " + (124).to_bytes(4, "little") + bytes(120)  # Pillow: NotImplementedError
 
 
 class TestToBytes:
@@ -211,7 +212,7 @@ class TestReadImageFile:
         with pytest.raises(UserError, match="is a folder"):
             read_image_file(tmp_path, GREY)
 
-    @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+    @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n", UNKNOWN_DDS])
     def test_not_an_image(self, tmp_path, content):
         (tmp_path / "a.png").write_bytes(content)
         with pytest.raises(UserError, match=re.escape(str(tmp_path / "a.png"))):

@@ -139,7 +139,7 @@ def break_images(folder: Path, case: str) -> str:
     path = folder / IMAGES / name_of(7)
     if case == "truncated":
         truncate(folder, 7)
-        return r"000007\.jpg cannot be read: .*truncated"
+        return r"000007\.jpg cannot be read as an image: .*truncated"
     if case == "text":
         path.write_text("not found")
         return r"000007\.jpg is not an image in a known format"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,16 @@ def test_missing_things(tmp_path):
     (folder / "labels.csv").write_bytes(b"\xff\xff\n")
     with pytest.raises(DataError, match=r"cannot be read as a CSV file"):
         source(folder, csv="labels.csv").splits()
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    write_image(tmp_path / "a" / "1.png")
+    try:
+        (tmp_path / "a" / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    with pytest.raises(DataError, match=r"the name 'a/caf\\udce9\.png' is not UTF-8: rename it"):
+        source(tmp_path).splits()
 
 
 def test_an_empty_class_and_nothing_to_train_on(tmp_path):
