@@ -38,8 +38,8 @@ class AttributeProtocol:
         dcor_images: test images that the distance correlation is taken over at most.
 
     Raises:
-        UserError: a number below 1, intensities that do not rise, a value that is not finite,
-            no name or one twice.
+        UserError: a number that is too small, intensities that do not rise, a value that is not
+            finite, no name or one twice.
     """
 
     names: list[str] | None = None
@@ -64,10 +64,13 @@ class AttributeProtocol:
             "svm_train_images": self.svm_train_images,
             "edit_images": self.edit_images,
             "classifier_epochs": self.classifier_epochs,
-            "dcor_images": self.dcor_images,
         }
         check_at_least(1, **{name: n for name, n in counts.items() if n is not None})
-        pairs = {"classifier_images": self.classifier_images, "probe_images": self.probe_images}
+        pairs = {
+            "classifier_images": self.classifier_images,
+            "probe_images": self.probe_images,
+            "dcor_images": self.dcor_images,
+        }
         check_at_least(2, **{name: n for name, n in pairs.items() if n is not None})
         if not 0 < self.svm_penalty < math.inf:
             raise UserError(f"svm_penalty must be above 0 and finite, got {self.svm_penalty}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dcorr_models.data.base import LabelledImages
+from dcorr_models.errors import UserError
 from dcorr_models.metrics.attribute_labels import single_class
 
 __all__ = ["LinearSvms", "Sampling", "pixels_of", "train_svms", "unit_pixels"]
@@ -118,7 +119,10 @@ def _choose(
     taken = order[: 2 * limit if limit else len(order)]
     reason = single_class(train.labels[taken, column], "training images drawn")
     if reason:
-        raise ValueError(f"attribute {names[column]!r}: {reason}; draw more of them, or balanced")
+        raise UserError(
+            f"attribute {names[column]!r}: {reason}; draw more "
+            "(svm_train_images), or as many with it as without (svm_balanced)"
+        )
     return taken
 
 

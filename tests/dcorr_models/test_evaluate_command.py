@@ -52,3 +52,9 @@ def test_refusals(trained, capsys):
     assert "svm_repeats must be 1 or more, got 0" in line
     line = refused(capsys, "evaluate", trained, "--attributes.intensities", "[2,1]")
     assert "intensities must be finite and rise" in line
+    line = refused(capsys, "evaluate", trained, "--attributes.dcor_images", "1")
+    assert "dcor_images must be 2 or more, got 1" in line
+    few = ("--attributes.svm_balanced", "false", "--attributes.svm_train_images", 1)
+    line = refused(capsys, "evaluate", trained, *few)
+    assert "of the 2 training images drawn ha" in line
+    assert "draw more (svm_train_images)" in line
