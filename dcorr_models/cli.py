@@ -6,6 +6,7 @@ of the caller is one line on standard error and exit code 2.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; `sys.argv` by default.
 
     Returns:
-        0; 2 after a mistake of the caller, 130 after an interrupt.
+        0; 2 after a mistake of the caller, 130 after an interrupt, 141 if nobody reads the output.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(with_packaged_configs(words))
         name = options.command
         COMMANDS[name](options[name], commands[name])
+        sys.stdout.flush()
     except OptionError as error:
         print(f"dcorr-models: error: {explain(str(error), BASES)}", file=sys.stderr)
         return 2
@@ -54,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnicodeDecodeError as error:
         print(f"dcorr-models: error: a file is not UTF-8 text: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader of the output, such as head, has seen enough. What is not yet written goes
+        # nowhere, also at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         # A full disk, a vanished folder: what was written before is whole.
         named = f"{error.filename}: " if error.filename else ""
@@ -172,28 +179,34 @@ def _attribute_values(words: str | None) -> dict[str, Any] | None:
     if words is None:
         return None
     try:
-        values, node = yaml.safe_load(words), yaml.compose(words, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-02-30
-        values = node = None
-    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
+        node = yaml.compose(words, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        node = None
+    if not isinstance(node, yaml.MappingNode) or not all(map(_is_plain, node.value)):
         raise UserError(
             f"--set takes attributes and values, such as '{{Eyeglasses: 3.0, Smiling: 0}}', "
             f"got {words!r}"
         )
-    # YAML keeps the last of two values for one name, and takes 1e3 for a word.
+    # The words themselves: YAML would take the name No for false, the number 1e3 for a word, and
+    # of two values for one name the last.
     names = [key.value for key, _ in node.value]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"--set names {twice!r} twice: give each attribute one value")
-    return {str(name): _number(value) for name, value in values.items()}
+    return {key.value: _number(value.value) for key, value in node.value}
 
 
-def _number(value: Any) -> Any:
-    """A word that spells a number as that number, anything else as it is."""
+def _is_plain(pair: Sequence[yaml.Node]) -> bool:
+    """Whether name and value are single words."""
+    return all(isinstance(node, yaml.ScalarNode) for node in pair)
+
+
+def _number(word: str) -> float | str:
+    """What a word spells, or the word."""
     try:
-        return float(value) if isinstance(value, str) else value
+        return float(word)
     except ValueError:
-        return value
+        return word
 
 
 def _report(options: Namespace, parser: Parser) -> None:

@@ -326,6 +326,15 @@ def test_what_a_run_killed_at_its_birth_leaves_is_no_obstacle(tmp_path):
     assert not list(folder.glob("*.tmp"))
 
 
+def test_a_reader_that_has_seen_enough_ends_the_output_without_a_word(monkeypatch, capsys):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert run("configs") == 141
+    assert capsys.readouterr().err == ""
+
+
 def test_of_two_processes_that_begin_at_once_the_first_ones_settings_stay(tmp_path, monkeypatch):
     settings, look = {"method": "a", "data": "b", "seed": 1}, RunFolder.check_writable
 
