@@ -1,8 +1,8 @@
 """Which metrics a trained method is measured by, on held-out data; the content of evaluation.json.
 
-Keys of both kinds of methods, where they apply:
+Keys of all kinds of methods, where they apply:
 
-`format`, `kind` ("classes" or "attributes"), `split`, `num_images`, `seconds`, and
+`format`, `kind` ("classes", "attributes" or "class_content"), `split`, `num_images`, `seconds`, and
 `reconstruction`: see `metrics.image_quality`.
 
 Exclusive classes: `leakage` (`metrics.leakage`), `soft_target.accuracy`, and `editing`
@@ -14,13 +14,21 @@ list `per_attribute` in the order of `names`; `svm` (`metrics.svm_editing`); `ed
 give it). Each of `leakage`, `svm` and `edits` has under `skipped` the names of attributes that
 could not be measured, with the reason, and nothing else if none could.
 
+Class and content codes: `transfer` (`metrics.content_transfer`); `probes`, with
+`class_from_content` and `content_from_class` (`metrics.code_classifier`), and `held_out`, the split
+whose images they are scored on; `regression` from `class_code` and from `content_code`
+(`metrics.target_regression`); `leakage` with `dcor` alone; and, where content codes have a
+posterior, `collapse` (`metrics.posterior_collapse`). What data do not allow is under `skipped`,
+with the reason.
+
 A method without a label code has `reconstruction` and `leakage` with `dcor: null`.
 """
 
 from __future__ import annotations
 
+from dcorr_models.evaluation.class_protocol import ClassContentProtocol
 from dcorr_models.evaluation.common import encode_split
 from dcorr_models.evaluation.dispatch import evaluate
 from dcorr_models.evaluation.protocol import AttributeProtocol
 
-__all__ = ["AttributeProtocol", "encode_split", "evaluate"]
+__all__ = ["AttributeProtocol", "ClassContentProtocol", "encode_split", "evaluate"]
