@@ -40,7 +40,7 @@ class MNIST(DataSource):
 
     Reference:
         LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document
-        recognition, 1998. Splits: Song et al., CDNet, 2020, section 4.1, and its published code.
+        recognition, 1998. Splits: Song et al., CDNet, 2020, section IV-A, and its published code.
     """
 
     name: ClassVar[str] = "MNIST"

@@ -173,6 +173,20 @@ def _same_protocol(entries: Sequence[Entry]) -> None:
                     f"{first.folder.path} was evaluated with {path} {plain(wanted)} and "
                     f"{entry.folder.path} with {plain(value)}: evaluate them alike"
                 )
+    _same_edited_images(entries)
+
+
+def _same_edited_images(entries: Sequence[Entry]) -> None:
+    """How many images each attribute's SVM error is taken over."""
+    counted: dict[str, tuple[Entry, Any]] = {}
+    for entry in entries:
+        for name, curve in (look_up(entry.evaluation, "svm.attributes") or {}).items():
+            first, wanted = counted.setdefault(name, (entry, curve.get("images")))
+            if curve.get("images") != wanted:
+                raise RunError(
+                    f"{first.folder.path} edits {plain(wanted)} images to {name} for its SVM error "
+                    f"and {entry.folder.path} {plain(curve.get('images'))}: evaluate them alike"
+                )
 
 
 def _names(entries: Sequence[Entry]) -> list[str]:

@@ -242,6 +242,16 @@ class TestPage:
         with pytest.raises(RunError, match=r"svm\.repeats 5 and .* with 1: evaluate them alike"):
             Comparison([tmp_path / "five", attributes / "b", tmp_path / "one"])
 
+    def test_measured_on_other_numbers_of_edits(self, attributes, tmp_path):
+        for name, images in (("all", 40), ("some", 7)):
+            content = {"num_images": 48, **measured()}
+            first = next(iter(content["svm"]["attributes"]))
+            content["svm"]["attributes"][first]["images"] = images
+            words = ("--method.decorrelation_weight", images)
+            train(tmp_path / name, attributes / "toy.yaml", *words, evaluation=content)
+        with pytest.raises(RunError, match=rf"edits 40 images to {first} .* and .* 7: evaluate"):
+            Comparison([tmp_path / "all", tmp_path / "some"])
+
     def test_a_method_without_label_code_is_among_the_reconstructions_alone(
         self, attributes, monkeypatch
     ):
@@ -294,6 +304,8 @@ class TestFiles:
         path = tmp_path / "c"
         with pytest.raises(UserError, match="cannot be the page and the tables"):
             compare_runs([attributes / "b"], out=path, markdown=tmp_path / "x" / ".." / "c")
+        with pytest.raises(UserError, match="cannot be a file and the folder of pictures"):
+            compare_runs([attributes / "b"], out=path, pictures=path)
         assert not path.exists()
 
     def test_other_files_are_kept(self, attributes, tmp_path):
