@@ -247,7 +247,11 @@ def read_image_file(
     channels, height, width = image_shape
     if channels not in (1, 3):
         raise UserError(f"image files can be read as 1 or 3 channels, not as {channels}: {path}")
-    picture = _eight_bits(_open(Path(path)), Path(path)).convert("L" if channels == 1 else "RGB")
+    picture = _eight_bits(_open(Path(path)), Path(path))
+    try:
+        picture = picture.convert("L" if channels == 1 else "RGB")
+    except ValueError as error:  # L*a*b*, as Photoshop saves it
+        raise UserError(f"{path} cannot be read: {error}; save it as RGB or grey") from error
     if invert:
         picture = ImageOps.invert(picture)
     shrink = min(picture.width / width, picture.height / height)

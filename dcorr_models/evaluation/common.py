@@ -10,6 +10,7 @@ from torch import Tensor
 from dcorr_models import editing
 from dcorr_models.data.base import LabelledImages, Splits
 from dcorr_models.editing.passes import to_networks_of
+from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Codes, Method
 from dcorr_models.metrics import image_quality
 
@@ -40,11 +41,21 @@ def encode(
 
 
 def decode(method: Method, codes: Codes, *, batch_size: int = _BATCH) -> Tensor:
-    """The codes' images on the CPU."""
+    """The codes' images on the CPU.
+
+    Raises:
+        UserError: they hold NaN or infinity.
+    """
     device = next(method.parameters()).device
     parts = zip(*(torch.split(code, batch_size) for code in codes), strict=True)
     with editing.inference(method):
-        return torch.cat([method.decode(Codes(y.to(device), z.to(device))).cpu() for y, z in parts])
+        images = [method.decode(Codes(y.to(device), z.to(device))).cpu() for y, z in parts]
+    if not all(bool(part.isfinite().all()) for part in images):
+        raise UserError(
+            f"images of this {type(method).__name__} hold NaN or infinity: its weights are broken, "
+            "or an intensity is too large"
+        )
+    return torch.cat(images)
 
 
 def start(kind: str, method: Method, splits: Splits) -> tuple[dict[str, Any], Codes, Tensor]:

@@ -159,6 +159,8 @@ def compare_runs(
         raise UserError(f"{out} cannot be the page and the tables: give two names")
     if pictures is not None and not _is_free(pictures):
         raise UserError(f"{pictures} is not an empty folder: give --pictures a new one")
+    if pictures is not None and pictures.resolve() in {p.resolve() for p in (out, markdown) if p}:
+        raise UserError(f"{pictures} cannot be a file and the folder of pictures: give two names")
     comparison = Comparison(runs, names)
     try:
         if markdown is not None:

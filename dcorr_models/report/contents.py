@@ -13,6 +13,13 @@ __all__ = ["flat", "look_up", "plain", "read_evaluation", "read_json"]
 
 GROUPS = ("reconstruction", "leakage", "soft_target", "editing", "svm", "edits")
 FORMAT = 1  # of evaluation.json
+# What is written as a number, or as mean and standard deviation.
+VALUES = (
+    *(f"reconstruction.{name}" for name in ("rmse", "psnr", "ms_ssim")),
+    *(f"leakage.{name}" for name in ("linear_probe", "mlp_probe", "chance")),
+    *("leakage.dcor", "leakage.dcor_shuffled", "soft_target.accuracy", "editing.recognised"),
+    *("svm.mean_error", "edits.mean_diagonal", "edits.mean_off_diagonal"),
+)
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
@@ -61,6 +68,14 @@ def _misshapen(content: Mapping[str, Any]) -> str:
     for group in GROUPS:
         if not isinstance(content.get(group) or {}, Mapping):
             return group
+        if not isinstance(look_up(content, f"{group}.skipped") or {}, Mapping):
+            return f"{group}.skipped"
+    for path in VALUES:
+        if not _is_value(look_up(content, path)):
+            return path
+    for path in ("svm.mean_errors", "edits.values"):
+        if not _are_numbers(look_up(content, path) or []):
+            return path
     steps = look_up(content, "svm.intensities") or []
     curves = look_up(content, "svm.attributes") or {}
     if not _are_numbers(steps) or not isinstance(curves, Mapping):
@@ -78,6 +93,13 @@ def _misshapen(content: Mapping[str, Any]) -> str:
 
 def _are_numbers(values: Any) -> TypeGuard[list[float]]:
     return isinstance(values, list) and all(isinstance(v, (int, float)) for v in values)
+
+
+def _is_value(value: Any) -> bool:
+    """Nothing, a number, or mean and standard deviation."""
+    if isinstance(value, Mapping):
+        return _are_numbers([value.get("mean"), value.get("std")])
+    return value is None or isinstance(value, (int, float))
 
 
 def _are_cells(values: Any) -> bool:

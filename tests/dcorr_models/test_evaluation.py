@@ -179,6 +179,13 @@ class TestAttributes:
         with pytest.raises(UserError, match="no attribute 'Eyeglases': did you mean 'Eyeglasses'"):
             evaluate(method, splits, attributes=AttributeProtocol(names=["Eyeglases"]))
 
+    def test_a_method_that_makes_no_images(self, splits):
+        method = Quadrants()
+        torch.nn.init.constant_(method.anchor, torch.nan)
+        method.light = lambda amounts: method.anchor.expand(len(amounts), 1, 12, 12)
+        with pytest.raises(UserError, match="images of this Quadrants hold NaN or infinity"):
+            evaluate(method, splits, attributes=QUICK)
+
     def test_training_flags_come_back(self, splits):
         method = Quadrants(label_code=False).train()
         evaluate(method, splits, attributes=QUICK)

@@ -237,3 +237,8 @@ class TestReadImageFile:
         Image.new("F", (5, 5), 0.5).save(tmp_path / "a.tiff")
         with pytest.raises(UserError, match="floating-point"):
             read_image_file(tmp_path / "a.tiff", GREY)
+
+    def test_colours_that_pillow_cannot_convert(self, tmp_path):
+        Image.new("LAB", (5, 5)).save(tmp_path / "a.tiff")
+        with pytest.raises(UserError, match=r"a\.tiff cannot be read: .*LAB.*save it as RGB"):
+            read_image_file(tmp_path / "a.tiff", GREY)

@@ -109,6 +109,10 @@ class TestPage:
         ("changes", "part"),
         [
             ({"format": 2}, "format 2"),
+            ({"leakage": {"linear_probe": "a"}}, "leakage.linear_probe"),
+            ({"reconstruction": {"psnr": {"mean": 1}}}, "reconstruction.psnr"),
+            ({"svm": {"skipped": ["Hat"]}}, "svm.skipped"),
+            ({"edits": {"values": [0, "much"]}}, "edits.values"),
             ({"svm": 3}, "svm"),
             ({"svm": {"intensities": [1], "attributes": [1]}}, "svm"),
             ({"svm": {"intensities": [1], "attributes": {"Smiling": {"error": [0, 1]}}}},
