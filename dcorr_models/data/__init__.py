@@ -7,23 +7,29 @@ on the command line. Importing reads no data and no optional package.
 from __future__ import annotations
 
 from dcorr_models.data.base import DataSource, LabelledImages, Splits, collate_batch
+from dcorr_models.data.cars3d import Cars3D
 from dcorr_models.data.cartoon_faces import CartoonFaces
 from dcorr_models.data.celeba import CelebA
 from dcorr_models.data.digits import BundledDigits
+from dcorr_models.data.dsprites import DSprites
 from dcorr_models.data.fashion_mnist import FashionMNIST
 from dcorr_models.data.image_folder import ImageFolder
 from dcorr_models.data.mnist import MNIST
+from dcorr_models.data.small_norb import SmallNORB
 from dcorr_models.data.sprites import Sprites
 
 __all__ = [
     "MNIST",
     "BundledDigits",
+    "Cars3D",
     "CartoonFaces",
     "CelebA",
+    "DSprites",
     "DataSource",
     "FashionMNIST",
     "ImageFolder",
     "LabelledImages",
+    "SmallNORB",
     "Splits",
     "Sprites",
     "collate_batch",

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from dcorr_models.data.base import DataSource, LabelledImages, Splits
-from dcorr_models.data.class_splits import check_shares, class_splits, require_two_images
+from dcorr_models.data.class_splits import (
+    check_shares,
+    class_splits,
+    held_out_classes,
+    require_two_images,
+)
 from dcorr_models.data.splitting import stratified_order
 from dcorr_models.data.sprite_rendering import COLOURS, SHAPES, draw_sprites
 from dcorr_models.errors import DataError
@@ -115,14 +120,8 @@ class Sprites(DataSource):
             order = stratified_order(grid // self.num_contents, self.seed)
             grid = torch.from_numpy(order[: self.images]).sort().values
         labels, content = grid // self.num_contents, grid % self.num_contents
-        parts = class_splits(
-            labels,
-            self.label_names,
-            valid=self.valid,
-            test=self.test,
-            test_classes=self.test_classes,
-            seed=self.seed,
-        )
+        held_out = held_out_classes(self.test_classes, self.label_names, self.seed)
+        parts = class_splits(labels, held_out, valid=self.valid, test=self.test, seed=self.seed)
         require_two_images(
             labels[parts[0]],
             self.label_names,
