@@ -141,11 +141,17 @@ def _evaluate(options: Namespace, parser: Parser) -> None:
     from dcorr_models.experiment import load_run
 
     check_seed(options.seed)
-    protocol = _made(parser, options).attributes
+    protocols = _made(parser, options)
     folder, method, data = load_run(options.run)
     # before minutes of measuring, not after
     folder.check_writable("copy the run to a folder that you may write to")
-    result = evaluate(method, data.splits(), seed=options.seed, attributes=protocol)
+    result = evaluate(
+        method,
+        data.splits(),
+        seed=options.seed,
+        attributes=protocols.attributes,
+        transfer=protocols.transfer,
+    )
     folder.write_json(folder.evaluation, result)
     for line in _flat_lines(result):
         print(line)
@@ -167,6 +173,8 @@ def _edit(options: Namespace, parser: Parser) -> None:
         values=_attribute_values(options["set"]),
         attribute=options.attribute,
         intensities=options.intensities,
+        class_of=options.class_of,
+        content_of=options.content_of,
         images=options.images,
         indices=options.indices,
         invert=options.invert,

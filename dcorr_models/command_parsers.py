@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from dcorr_models.data import DataSource
+from dcorr_models.evaluation.class_protocol import ClassContentProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
 from dcorr_models.methods import Method
 from dcorr_models.option_parser import Parser
@@ -31,6 +32,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     }
     commands["evaluate"].add_argument("--seed", type=int, default=0, help="of the probes")
     commands["evaluate"].add_class_arguments(AttributeProtocol, "attributes")
+    commands["evaluate"].add_class_arguments(ClassContentProtocol, "transfer")
     subcommands = parser.add_subcommands(dest="command")
     helps = {
         "prepare": "download a data set, with checksums",
@@ -98,8 +100,9 @@ def _run_parser(description: str) -> Parser:
 
 def _edit_parser() -> Parser:
     parser = _run_parser(
-        "Edit images with a finished run: to another class (--target), or attributes by value "
-        "(--set, --attribute). Without any of these, every class or every attribute."
+        "Edit images with a finished run: to another class (--target), attributes by value (--set, "
+        "--attribute), or the class of one image with the content of another (--class_of, "
+        "--content_of). Without any of these, every class, every attribute or every pair."
     )
     parser.add_argument("--target", type=str | None, default=None, help="the class to edit to")
     parser.add_argument(
@@ -117,12 +120,22 @@ def _edit_parser() -> Parser:
         default=None,
         help="of --attribute, such as '[-1.5, 0, 1.5, 3]'; five over the method's range by default",
     )
+    parser.add_argument(
+        "--class_of", type=list[str], default=[], help="your own image files that give their class"
+    )
+    parser.add_argument(
+        "--content_of",
+        type=list[str],
+        default=[],
+        help="your own image files that give their content; test images stand for what is left out",
+    )
     parser.add_argument("--images", type=list[str], default=[], help="your own image files")
     parser.add_argument(
         "--indices",
         type=list[int] | None,
         default=None,
-        help="test images, if no files; the first eight by default",
+        help="test images, if no files; by default the first eight, for pairs five of several "
+        "classes",
     )
     parser.add_argument("--invert", action="store_true", help="your files are dark on white")
     parser.add_argument("--out", type=str | None, default=None, help="folder; default RUN/edited")

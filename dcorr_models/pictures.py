@@ -32,7 +32,7 @@ Bytes = npt.NDArray[np.uint8]
 FONT, LINE = 11, 14  # size of the words beside a grid, and height of a line, in pixels
 NAME_WIDTH = 160  # of the words before a row
 
-Rows = Tensor | Sequence[Tensor] | Sequence[Sequence[Tensor]]
+Rows = Tensor | Sequence[Tensor] | Sequence[Sequence[Tensor | None]]
 
 
 def to_bytes(images: Tensor, *, value_range: tuple[float, float] = (0.0, 1.0)) -> Bytes:
@@ -73,19 +73,21 @@ def grid(
     scale: int = 1,
     background: int | None = 255,
     gap_after: int = 0,
+    gap_below: int = 0,
 ) -> Image.Image:
     """Images in rows and columns, each pixel drawn as a square of `scale` pixels.
 
     Args:
         rows: (R, columns, C, H, W), or a sequence of rows, each (columns, C, H, W) or a sequence
             of (C, H, W). All images have one size; rows may differ in length and are then filled
-            up with background.
+            up with background, which is also what None stands for.
         value_range: see `to_bytes`.
         padding: pixels between images, after scaling.
         scale: how often a pixel is repeated each way (nearest neighbour): 28-pixel digits need 3
             or more to be looked at.
         background: grey level of what lies between the images; None leaves it transparent.
         gap_after: a wider gap comes after this many columns; 0 for none.
+        gap_below: a wider gap comes below this many rows; 0 for none.
 
     Returns:
         A picture of mode RGB, or RGBA with a transparent background.
@@ -97,29 +99,34 @@ def grid(
         >>> grid(torch.rand(2, 3, 1, 28, 28), padding=1).size  # (3 · 28 + 2, 2 · 28 + 1)
         (86, 57)
     """
-    if padding < 0 or scale < 1 or gap_after < 0:
+    if padding < 0 or scale < 1 or gap_after < 0 or gap_below < 0:
         raise ValueError(
-            "padding and gap_after must be 0 or more and scale 1 or more, "
-            f"got {padding}, {gap_after} and {scale}"
+            "padding, gap_after and gap_below must be 0 or more and scale 1 or more, "
+            f"got {padding}, {gap_after}, {gap_below} and {scale}"
         )
-    cells = [[to_bytes(image, value_range=value_range) for image in row] for row in rows]
-    shapes = {cell.shape for row in cells for cell in row}
+    cells = [
+        [None if image is None else to_bytes(image, value_range=value_range) for image in row]
+        for row in rows
+    ]
+    shapes = {cell.shape for row in cells for cell in row if cell is not None}
     if len(shapes) != 1:
         raise ValueError(
             f"rows must hold images of one size, got {sorted(shapes) if shapes else 'no images'}"
         )
     height, width, _ = shapes.pop()
     columns = max(len(row) for row in cells)
-    lefts = _lefts(columns, width * scale, padding, gap_after)
-    down = height * scale + padding
-    size = (len(cells) * down - padding, lefts[-1] + width * scale)
+    lefts = _places(columns, width * scale, padding, gap_after)
+    tops = _places(len(cells), height * scale, padding, gap_below)
+    size = (tops[-1] + height * scale, lefts[-1] + width * scale)
     canvas = np.full((*size, 4), 0 if background is None else background, dtype=np.uint8)
     if background is not None:
         canvas[..., 3] = 255
-    for top, row in enumerate(cells):
+    for top, row in zip(tops, cells, strict=True):
         for left, cell in zip(lefts, row, strict=False):
+            if cell is None:
+                continue
             large = cell.repeat(scale, axis=0).repeat(scale, axis=1)
-            there = (slice(top * down, top * down + len(large)), slice(left, left + width * scale))
+            there = (slice(top, top + len(large)), slice(left, left + width * scale))
             canvas[(*there, slice(0, 3))] = large
             canvas[(*there, 3)] = 255
     picture = Image.fromarray(canvas)
@@ -135,6 +142,7 @@ def labelled_grid(
     padding: int = 4,
     scale: int = 1,
     gap_after: int = 0,
+    gap_below: int = 0,
 ) -> Image.Image:
     """`grid` on white, with words above its columns and before its rows.
 
@@ -147,6 +155,7 @@ def labelled_grid(
         padding: see `grid`.
         scale: see `grid`.
         gap_after: see `grid`.
+        gap_below: see `grid`.
 
     Returns:
         A picture of mode RGB.
@@ -154,8 +163,15 @@ def labelled_grid(
     Raises:
         ValueError: see `grid`.
     """
-    picture = grid(rows, value_range=value_range, padding=padding, scale=scale, gap_after=gap_after)
-    first = rows[0][0]
+    picture = grid(
+        rows,
+        value_range=value_range,
+        padding=padding,
+        scale=scale,
+        gap_after=gap_after,
+        gap_below=gap_below,
+    )
+    first = next(image for row in rows for image in row if image is not None)
     height, width = (int(side) * scale for side in first.shape[-2:])
     columns = max(len(row) for row in rows)
     font = ImageFont.load_default(FONT)
@@ -167,25 +183,24 @@ def labelled_grid(
     canvas = Image.new("RGB", (left + picture.width, top + picture.height), "white")
     canvas.paste(picture, (left, top))
     draw = ImageDraw.Draw(canvas)
-    lefts = _lefts(columns, width, padding, gap_after)
+    lefts = _places(columns, width, padding, gap_after)
     for lines, x in zip(captions, lefts, strict=False):
         for number, line in enumerate(lines):
             # The last line stands on the images, whatever the number of lines.
             y = top - padding - (len(lines) - number) * LINE
             draw.text((left + x + width / 2, y), line, fill="black", font=font, anchor="ma")
-    for number, lines in enumerate(labels):
-        middle = top + number * (height + padding) + height / 2
+    tops = _places(len(rows), height, padding, gap_below)
+    for y, lines in zip(tops, labels, strict=False):
+        middle = top + y + height / 2
         for place, line in enumerate(lines):
             level = middle + (place - (len(lines) - 1) / 2) * LINE
             draw.text((left - 2 * padding, level), line, fill="black", font=font, anchor="rm")
     return canvas
 
 
-def _lefts(columns: int, width: int, padding: int, gap_after: int) -> list[int]:
-    """Where each column begins."""
-    return [
-        i * (width + padding) + (3 * padding if 0 < gap_after <= i else 0) for i in range(columns)
-    ]
+def _places(count: int, size: int, padding: int, gap_after: int) -> list[int]:
+    """Where each column, or each row, begins."""
+    return [i * (size + padding) + (3 * padding if 0 < gap_after <= i else 0) for i in range(count)]
 
 
 def _lines(words: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:

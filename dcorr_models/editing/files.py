@@ -17,13 +17,15 @@ from dcorr_models.editing.attributes import (
     sweep,
 )
 from dcorr_models.editing.classes import edit_class, style_transfer
+from dcorr_models.editing.inputs import file_inputs, test_inputs, write_file
 from dcorr_models.editing.labels import check_attributes, check_classes, label_index
 from dcorr_models.editing.passes import reconstruct
+from dcorr_models.editing.swap import check_class_content, class_codes, translate
+from dcorr_models.editing.swap_files import swap_files
 from dcorr_models.errors import UserError
 from dcorr_models.file_names import distinct_file_names, file_name
 from dcorr_models.methods.base import Method
-from dcorr_models.pictures import grid, labelled_grid, png_bytes, read_image_file
-from dcorr_models.whole_files import whole_file
+from dcorr_models.pictures import grid, labelled_grid, png_bytes
 
 __all__ = ["edit_files"]
 
@@ -38,6 +40,7 @@ class Request(NamedTuple):
     values: Mapping[str, float] | None
     attribute: str | None
     intensities: Sequence[float] | None
+    swaps: bool  # --class_of or --content_of
 
 
 class Edited(NamedTuple):
@@ -56,6 +59,8 @@ def edit_files(
     values: Mapping[str, float] | None = None,
     attribute: str | None = None,
     intensities: Sequence[float] | None = None,
+    class_of: Sequence[str | Path] = (),
+    content_of: Sequence[str | Path] = (),
     images: Sequence[str | Path] = (),
     indices: Sequence[int] | None = (),
     invert: bool = False,
@@ -63,7 +68,9 @@ def edit_files(
     """Edits image files or test images, and writes the results as PNG files.
 
     One of `target`, `values` and `attribute` says how. Without any, a method of classes shows every
-    class, and a method of attributes each attribute alone at `single_intensity(method)`.
+    class, and a method of attributes each attribute alone at `single_intensity(method)`. A method
+    of class and content codes takes `target`, or else puts the class of one image and the content
+    of another together: see `swap_files.swap_files`.
 
     Args:
         method: a trained method.
@@ -75,6 +82,8 @@ def edit_files(
         values: attributes, and the values that they get at once; see `edit_attributes`.
         attribute: one attribute, shown at each of `intensities`.
         intensities: by default five values over the method's range.
+        class_of: the user's files whose class is taken, for a method of class and content codes.
+        content_of: the user's files whose content is taken, likewise.
         images: the user's own files; see `read_image_file`.
         indices: test images to edit where `images` is empty; None for the first eight.
         invert: exchange black and white in the files.
@@ -87,12 +96,26 @@ def edit_files(
             attribute, a value that is no finite number, a broken file, an index outside the test
             split, nothing to edit, a folder that cannot be written to.
     """
-    request = Request(target, values, attribute, intensities)
+    request = Request(target, values, attribute, intensities, bool(class_of or content_of))
     _check_request(method, request)
     if method.label_names is None:
         method.label_names = tuple(data.label_names)
-    inputs, stems = _inputs(data, images, indices, invert=invert)
-    edited = _edit(method, inputs, request, list(data.label_names))
+    if method.has_class_vectors and target is None:
+        return swap_files(
+            method,
+            data,
+            out,
+            class_of=class_of,
+            content_of=content_of,
+            images=images,
+            indices=indices,
+            invert=invert,
+        )
+    if images:
+        inputs, stems = file_inputs(data, images, invert=invert)
+    else:
+        inputs, stems = test_inputs(data, indices, first=FIRST)
+    edited = _edit(method, inputs, request, data)
     columns = [inputs.unsqueeze(1), reconstruct(method, inputs).unsqueeze(1), edited.images]
     picture = labelled_grid(
         torch.cat(columns, dim=1),
@@ -108,8 +131,8 @@ def edit_files(
             for ending, image in zip(endings, row, strict=True):
                 single = grid([[image]], value_range=data.value_range)
                 name = f"{number:02d}_{file_name(stem)}_as_{ending}.png"
-                _write(out / name, png_bytes(single))
-        _write(out / "edited.png", png_bytes(picture))
+                write_file(out / name, png_bytes(single))
+        write_file(out / "edited.png", png_bytes(picture))
     except OSError as error:
         raise UserError(
             f"{out} cannot be written to ({error.strerror}): give --out another folder"
@@ -117,25 +140,25 @@ def edit_files(
     return out / "edited.png"
 
 
-def _write(path: Path, content: bytes) -> None:
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
-
-
 def _check_request(method: Method, request: Request) -> None:
     """Refuses what contradicts itself or the method, before any image is read."""
     ways = {"--target": request.target, "--set": request.values, "--attribute": request.attribute}
     given = [name for name, value in ways.items() if value is not None]
+    given += ["--class_of or --content_of"] if request.swaps else []
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} are two ways to edit: give one of them")
     if request.intensities is not None and request.attribute is None:
         raise UserError("--intensities belong to an attribute: name it with --attribute")
+    if request.swaps or (method.has_class_vectors and given in ([], ["--target"])):
+        check_class_content(method)
+        return
     # Without a request, whatever the method can do is done; a method without a label code cannot.
     wants_attributes = method.multilabel if not given else request.target is None
     (check_attributes if wants_attributes else check_classes)(method)
 
 
-def _edit(method: Method, inputs: Tensor, request: Request, names: list[str]) -> Edited:
+def _edit(method: Method, inputs: Tensor, request: Request, data: DataSource) -> Edited:
+    names = list(data.label_names)
     if request.values is not None:
         edited = edit_attributes(method, inputs, dict(request.values)).unsqueeze(1)
         return Edited([", ".join(f"{k} {v:g}" for k, v in request.values.items())], edited)
@@ -146,36 +169,12 @@ def _edit(method: Method, inputs: Tensor, request: Request, names: list[str]) ->
         return Edited([f"{request.attribute} {step:g}" for step in steps], edited)
     if request.target is not None:
         target = label_index(request.target, names, kind="class")
+        if method.has_class_vectors:
+            code = class_codes(method, data.splits().train, [target])
+            return Edited([request.target], translate(method, inputs, code))
         return Edited([request.target], edit_class(method, inputs, target).unsqueeze(1))
     if not method.multilabel:
         return Edited(names, style_transfer(method, inputs))
     strong = single_intensity(method)
     parts = [sweep(method, inputs, column, [strong]) for column in range(method.num_labels)]
     return Edited([f"{name} {strong:g}" for name in names], torch.cat(parts, dim=1))
-
-
-def _inputs(
-    data: DataSource,
-    images: Sequence[str | Path],
-    indices: Sequence[int] | None,
-    *,
-    invert: bool,
-) -> tuple[Tensor, list[str]]:
-    """The images to edit, and what their files are called."""
-    if images:
-        files = [
-            read_image_file(path, data.image_shape, data.value_range, invert=invert)
-            for path in images
-        ]
-        return torch.stack(files), [Path(path).stem for path in images]
-    if indices is not None and not indices:
-        raise UserError("nothing to edit: give image files or the indices of test images")
-    test = data.splits().test
-    if not len(test):
-        raise UserError("there are no test images to edit: give image files")
-    if indices is None:
-        indices = range(min(FIRST, len(test)))
-    outside = [i for i in indices if not 0 <= i < len(test)]
-    if outside:
-        raise UserError(f"index {outside[0]} is outside the {len(test)} test images")
-    return test.__getitems__(indices)["image"], [f"test{index}" for index in indices]

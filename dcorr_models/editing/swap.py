@@ -18,7 +18,7 @@ from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Method
 from dcorr_models.methods.class_content import ClassContent
 
-__all__ = ["check_class_content", "class_codes", "swap", "transfer", "translate"]
+__all__ = ["check_class_content", "class_codes", "example_rows", "swap", "transfer", "translate"]
 
 IMAGES_A_CLASS = 16
 """Images whose class codes stand for a class of which the method knows no vector."""
@@ -138,6 +138,36 @@ def class_codes(method: Method, images: LabelledImages, classes: Sequence[int]) 
             "the command line --class_of)"
         )
     return torch.stack(codes)
+
+
+def example_rows(images: LabelledImages, count: int) -> list[int]:
+    """Some images of different classes, and as far as can be of different contents.
+
+    Of the classes that there are, every so many-th is taken, evenly over all; from the i-th of
+    them the image at i / count of its images, in their order. Nothing is chosen by looks.
+
+    Args:
+        images: labelled images.
+        count: how many; with fewer classes, classes come again.
+
+    Returns:
+        At most `count` different rows.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+        >>> images = LabelledImages(torch.zeros(8, 1, 2, 2, dtype=torch.uint8), labels)
+        >>> example_rows(images, 2), example_rows(images, 8)
+        ([0, 5], [0, 2, 4, 6, 1, 3, 5, 7])
+    """
+    order = images.labels.argsort(stable=True)
+    counts = torch.unique_consecutive(images.labels[order], return_counts=True)[1].tolist()
+    starts = [sum(counts[:k]) for k in range(len(counts))]
+    shown = min(count, len(counts))
+    rows: dict[int, None] = {}
+    for i in range(count):
+        k = i % shown * len(counts) // shown
+        rows[int(order[starts[k] + i * counts[k] // count])] = None
+    return list(rows)
 
 
 def check_class_content(method: Method) -> ClassContent:

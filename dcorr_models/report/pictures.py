@@ -105,11 +105,20 @@ def beside(blocks: Sequence[Block], *, upright: bool = False) -> str:
     )
 
 
-def picture(test: LabelledImages, rows: Rows) -> Image.Image:
-    """A grid in the size of the page, with nothing between the images."""
-    height = rows[0][0].shape[-2]
-    scale = max(1, CELL // height)
-    return grid(rows, value_range=test.value_range, scale=scale, padding=GAP, background=None)
+def picture(
+    test: LabelledImages, rows: Rows, *, gap_after: int = 0, gap_below: int = 0
+) -> Image.Image:
+    """A grid in the size of the page, with nothing between the images; gaps as in `grid`."""
+    height = next(image.shape[-2] for row in rows for image in row if image is not None)
+    return grid(
+        rows,
+        value_range=test.value_range,
+        scale=max(1, CELL // height),
+        padding=GAP,
+        background=None,
+        gap_after=gap_after,
+        gap_below=gap_below,
+    )
 
 
 def distinct_styles(residual: Tensor, count: int, *, chosen: Sequence[int] = ()) -> list[int]:

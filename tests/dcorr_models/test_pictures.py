@@ -63,6 +63,19 @@ class TestGrid:
         row = np.asarray(grid(white, padding=1, background=0, gap_after=1))[0, :, 0]
         assert row.tolist() == [255, 255] + [0] * 4 + [255, 255] + [0] + [255, 255]
 
+    def test_a_gap_below_the_first_row_and_an_empty_cell(self):
+        white = torch.ones(1, 1, 1)
+        rows = [[None, white], [white, white]]
+        picture = np.asarray(grid(rows, padding=1, background=9, gap_below=1))[..., 0]
+        assert picture[:, 2].tolist() == [255, 9, 9, 9, 9, 255]
+        assert picture[:, 0].tolist() == [9] * 5 + [255]
+        alone = grid([[None, white]], background=None)
+        assert np.asarray(alone)[0, :, 3].tolist() == [0, 0, 0, 255]
+
+    def test_only_empty_cells(self):
+        with pytest.raises(ValueError, match="no images"):
+            grid([[None]])
+
     def test_short_rows_end_in_background(self):
         image = torch.ones(1, 2, 2)
         picture = np.asarray(grid([[image, image], [image]], padding=0, background=50))
