@@ -50,7 +50,7 @@ _TORCHVISION_FILE = "397923af"  # IMAGENET1K_V1
 
 
 class PixelLoss(Configurable, nn.Module):
-    """The mean over channels and pixels of |x̂ - x|, or of (x̂ - x)².
+    """The mean over channels and pixels of `abs(x̂ - x)`, or of `(x̂ - x)²`.
 
     Args:
         norm: `l1` or `mse`.
@@ -78,7 +78,7 @@ class PerceptualLoss(Configurable, nn.Module):
 
     With feature maps f_l (C_l, H_l, W_l) of the taps l,
 
-        loss(x̂, x) = Σ_l w_l mean_{chw} |f_l(x̂) - f_l(x)|  +  w_pixel mean_{chw} |x̂ - x|,
+        loss(x̂, x) = Σ_l w_l mean_{chw} abs(f_l(x̂) - f_l(x)) + w_pixel mean_{chw} abs(x̂ - x),
 
     for each image, and then the mean over the images. LORD's Keras release (`keras`) shows VGG-16
     images from 0 to 255, less Caffe's means, with w_l = 1/5 and w_pixel = 0; its PyTorch port
@@ -122,8 +122,8 @@ class PerceptualLoss(Configurable, nn.Module):
         Gabbay and Hoshen 2020 (LORD), Eq. 5 and its first term; Hoshen and Malik 2019.
 
     Example:
-        >>> loss = PerceptualLoss("vgg16", weights="random", column="port")
-        >>> x = torch.rand(2, 3, 32, 32)
+        >>> loss = PerceptualLoss("vgg16", weights="random", taps=("relu1_2", "pool2"))
+        >>> x = torch.linspace(0, 1, 192).reshape(1, 3, 8, 8)
         >>> loss(x, x).item(), bool(loss(1 - x, x) > 0)
         (0.0, True)
         >>> any(parameter.requires_grad for parameter in loss.parameters())
