@@ -5,8 +5,22 @@ from __future__ import annotations
 from dcorr_models.methods.ae_xcov import AEXCov
 from dcorr_models.methods.base import Codes, Method
 from dcorr_models.methods.cdnet import CDNet
+from dcorr_models.methods.cycle_vae import CycleVAE
+from dcorr_models.methods.drnet import DrNet
 from dcorr_models.methods.icgan import IcGAN
 from dcorr_models.methods.mddae import MddAE
+from dcorr_models.methods.ml_vae import MLVAE
 from dcorr_models.methods.vae_gan import VAEGAN
 
-__all__ = ["VAEGAN", "AEXCov", "CDNet", "Codes", "IcGAN", "MddAE", "Method"]
+__all__ = [
+    "MLVAE",
+    "VAEGAN",
+    "AEXCov",
+    "CDNet",
+    "Codes",
+    "CycleVAE",
+    "DrNet",
+    "IcGAN",
+    "MddAE",
+    "Method",
+]

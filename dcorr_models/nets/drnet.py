@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from dcorr_models.nets.blocks import conv_down
 
-__all__ = ["WIDTHS", "DcganDecoder", "DcganEncoder", "SceneDiscriminator", "skip_shapes"]
+__all__ = ["SIDE", "WIDTHS", "DcganDecoder", "DcganEncoder", "SceneDiscriminator", "skip_shapes"]
 
 WIDTHS = (64, 128, 256, 512)
 SLOPE = 0.2
 # Side of the last maps, which one convolution makes a code of.
 LAST_SIDE = 4
+SIDE = LAST_SIDE << len(WIDTHS)
 
 
 def skip_shapes(side: int, widths: tuple[int, ...] = WIDTHS) -> list[tuple[int, int, int]]:
