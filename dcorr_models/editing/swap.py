@@ -108,9 +108,14 @@ def class_codes(method: Method, images: LabelledImages, classes: Sequence[int]) 
         (K, class_dim) on the CPU.
 
     Raises:
-        UserError: see `swap`; classes of which the method knows no vector and that have no image,
-            with their list.
+        UserError: see `swap`; images with attributes; classes of which the method knows no vector
+            and that have no image, with their list.
     """
+    if images.labels.ndim > 1:
+        raise UserError(
+            "images with several attributes have no class to take a code of: take that of another "
+            "image (editing.swap; on the command line --class_of)"
+        )
     own = check_class_content(method).class_vectors()
     own = None if own is None else own.detach().cpu()
     # one sort, not a search through all labels for each class
@@ -159,8 +164,9 @@ def example_rows(images: LabelledImages, count: int) -> list[int]:
         >>> example_rows(images, 2), example_rows(images, 8)
         ([0, 5], [0, 2, 4, 6, 1, 3, 5, 7])
     """
-    order = images.labels.argsort(stable=True)
-    counts = torch.unique_consecutive(images.labels[order], return_counts=True)[1].tolist()
+    labels = images.labels if images.labels.ndim == 1 else torch.zeros(len(images))  # attributes
+    order = labels.argsort(stable=True)
+    counts = torch.unique_consecutive(labels[order], return_counts=True)[1].tolist()
     starts = [sum(counts[:k]) for k in range(len(counts))]
     shown = min(count, len(counts))
     rows: dict[int, None] = {}

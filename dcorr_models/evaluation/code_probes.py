@@ -75,7 +75,9 @@ def code_probes(samples: Samples, protocol: ClassContentProtocol, *, seed: int) 
         "content_from_class": (0, train.content, held_out.content),
     }
     for name, (code, learn, score) in pairs.items():
-        if learn is None or score is None:
+        if train.labels.ndim > 1 and name == "class_from_content":
+            reasons[name] = "an image has several attributes, not one class"
+        elif learn is None or score is None:
             reasons[name] = "the data do not say which content an image shows"
         elif len(torch.unique(learn)) < 2:
             reasons[name] = "the training images have one label alone"

@@ -12,7 +12,7 @@ from dcorr_models.errors import UserError
 from dcorr_models.evaluation import AttributeProtocol, ClassContentProtocol, evaluate
 from tests.dcorr_models.toy import ToyAttributes, ToyClassContent, ToyContents, ToyImages, toy_cdnet
 
-QUICK = ClassContentProtocol(probe_steps=60, target_unit="bar")
+QUICK = ClassContentProtocol(distance="l1", pairs=40, probe_steps=60, target_unit="bar")
 
 
 def measured(data: ToyContents, method: ToyClassContent, protocol=QUICK, **options):
@@ -39,6 +39,29 @@ def test_a_perfect_method(result):
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
+def test_a_perfect_transfer(result):
+    found = result["transfer"]
+    assert (found["distance"], found["matched_by"], found["pairs"]) == ("pixel L1", "content", 40)
+    assert found["transfer"]["mean"] < 1.01 / 255
+    assert found["reconstruction"]["mean"] < 1.01 / 255
+    # either input as it is would be far off
+    assert min(found["class_image"]["mean"], found["content_image"]["mean"]) > 10 / 255
+
+
+def test_transfer_by_the_nearest_targets():
+    splits = ToyContents().splits()
+    test = LabelledImages(splits.test.images, splits.test.labels, targets=splits.test.targets)
+    found = evaluate(ToyClassContent(), splits._replace(test=test), transfer=QUICK)["transfer"]
+    assert found["matched_by"] == "targets"
+    assert found["transfer"]["mean"] < 1.01 / 255
+
+
+def test_a_distance_without_weights_is_refused_before_the_measuring(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="weights"):
+        measured(ToyContents(), ToyClassContent(), ClassContentProtocol(distance="lpips_alex"))
+
+
 def test_targets_are_read_from_the_content_code_alone(result):
     found = result["regression"]
     assert found["content_code"]["mean_absolute"] < 0.05
@@ -48,7 +71,7 @@ def test_targets_are_read_from_the_content_code_alone(result):
 
 
 def test_a_leak_is_found():
-    standardised = ClassContentProtocol(probe_steps=200, probe_standardised=True)
+    standardised = ClassContentProtocol(distance="l1", probe_steps=200, probe_standardised=True)
     found = measured(ToyContents(copies=8), ToyClassContent(leaks=True), standardised)
     assert found["probes"]["class_from_content"]["accuracy"] > 0.4  # chance is 1 / 8
     assert found["probes"]["class_from_content"]["standardised"] is True
@@ -62,7 +85,7 @@ def test_test_classes_of_their_own(valid, split, images):
     none = LabelledImages(splits.valid.images[:0], splits.valid.labels[:0])
     if not valid:
         splits = Splits(splits.train, none, splits.test)
-    share = ClassContentProtocol(probe_steps=2, probe_share=0.25)
+    share = ClassContentProtocol(distance="l1", probe_steps=2, probe_share=0.25)
     found = evaluate(ToyClassContent(), splits, transfer=share)["probes"]
     assert found["held_out"] == split
     assert found["class_from_content"]["classes"] == 6
@@ -77,7 +100,8 @@ def test_data_without_contents_and_targets():
     }
     assert "content_from_class" not in found["probes"]
     assert found["probes"]["class_from_content"]["chance"] == 1 / 8
-    assert list(found["regression"]) == ["skipped"]
+    assert list(found["regression"]) == list(found["transfer"]) == ["skipped"]
+    assert "no content labels" in found["transfer"]["skipped"]["transfer"]
 
 
 def test_contents_that_no_probe_has_learnt_are_left_out():
@@ -116,6 +140,7 @@ def test_the_seed_decides(result):
     ("options", "words"),
     [
         ({"probe_steps": 0}, "probe_steps must be 1 or more"),
+        ({"pairs": 0}, "pairs must be 1 or more"),
         ({"probe_images": 1}, "probe_images must be 2 or more"),
         ({"probe_share": 1.0}, "probe_share must lie between 0 and 1"),
         ({"collapse_tolerance": 0.0}, "collapse_tolerance must lie between 0 and 1"),
@@ -142,4 +167,4 @@ def test_one_class():
     rows = splits.train.labels == 0
     train = LabelledImages(splits.train.images[rows], splits.train.labels[rows])
     with pytest.raises(UserError, match="fewer than two classes"):
-        evaluate(ToyClassContent(), splits._replace(train=train))
+        evaluate(ToyClassContent(), splits._replace(train=train), transfer=QUICK)

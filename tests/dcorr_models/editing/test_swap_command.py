@@ -98,7 +98,8 @@ def test_refusals(trained, capsys, words, expected):
 
 
 def test_evaluate(trained, capsys):
-    assert run("evaluate", trained, "--transfer.probe_steps", 5) == 0
+    words = ("--transfer.probe_steps", 5, "--transfer.distance", "l1", "--transfer.pairs", 9)
+    assert run("evaluate", trained, *words) == 0
     assert "probes.class_from_content.accuracy: " in capsys.readouterr().out
     found = json.loads((trained / "evaluation.json").read_text())
     assert found["kind"] == "class_content"
