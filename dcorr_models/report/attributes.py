@@ -167,7 +167,8 @@ def removed_attribute(names: Sequence[str], columns: Sequence[int]) -> int:
 
 
 def _applies(method: Method, test: LabelledImages) -> bool:
-    return method.multilabel and method.has_label_code and len(test) > 0
+    edited = method.multilabel and method.has_label_code and not method.has_class_vectors
+    return edited and len(test) > 0
 
 
 def _words(name: str) -> str:

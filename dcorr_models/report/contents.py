@@ -11,7 +11,10 @@ from dcorr_models.errors import RunError
 
 __all__ = ["flat", "look_up", "plain", "read_evaluation", "read_json"]
 
-GROUPS = ("reconstruction", "leakage", "soft_target", "editing", "svm", "edits")
+GROUPS = (
+    *("reconstruction", "leakage", "soft_target", "editing", "svm", "edits"),
+    *("transfer", "probes", "regression", "collapse"),
+)
 FORMAT = 1  # of evaluation.json
 # What is written as a number, or as mean and standard deviation.
 VALUES = (
@@ -19,6 +22,11 @@ VALUES = (
     *(f"leakage.{name}" for name in ("linear_probe", "mlp_probe", "chance")),
     *("leakage.dcor", "leakage.dcor_shuffled", "soft_target.accuracy", "editing.recognised"),
     *("svm.mean_error", "edits.mean_diagonal", "edits.mean_off_diagonal"),
+    *(f"transfer.{name}" for name in ("transfer", "reconstruction")),
+    *(f"probes.class_from_content.{name}" for name in ("accuracy", "chance")),
+    *(f"probes.content_from_class.{name}" for name in ("accuracy", "chance")),
+    *(f"regression.class_code.{name}" for name in ("mean_absolute", "mean_absolute_unread")),
+    *(f"collapse.{name}" for name in ("at_prior", "dimensions", "tolerance", "samples")),
 )
 
 
@@ -76,6 +84,11 @@ def _misshapen(content: Mapping[str, Any]) -> str:
     for path in ("svm.mean_errors", "edits.values"):
         if not _are_numbers(look_up(content, path) or []):
             return path
+    means, deviations = (
+        look_up(content, f"collapse.{key}") or [] for key in ("absolute_mean", "std")
+    )
+    if not (_are_numbers(means) and _are_numbers(deviations) and len(means) == len(deviations)):
+        return "collapse"
     steps = look_up(content, "svm.intensities") or []
     curves = look_up(content, "svm.attributes") or {}
     if not _are_numbers(steps) or not isinstance(curves, Mapping):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from dcorr_models.report.class_content_words import CLASS_CONTENT_MEASURES
 from dcorr_models.report.contents import look_up
 from dcorr_models.report.markup import number, share, table, text
 from dcorr_models.report.measure_words import ATTRIBUTE_MEASURES, MEASURES, Measure
@@ -14,7 +15,15 @@ __all__ = ["HEADLINES", "headlines", "measure_tables"]
 Evaluation = Mapping[str, Any]
 
 # Drawn as charts and tables of their own; the rest of their group is listed here.
-DRAWN = frozenset({"svm.attributes", "edits.matrix"})
+DRAWN = frozenset(
+    {
+        "svm.attributes",
+        "edits.matrix",
+        "collapse.absolute_mean",
+        "collapse.std",
+        "collapse.divergence",
+    }
+)
 
 # Lists with no entry a label, however many labels there are.
 LISTS = frozenset(
@@ -22,12 +31,22 @@ LISTS = frozenset(
         "edits.values",
         "reconstruction.ms_ssim_weights",
         "reconstruction.value_range",
+        "regression.class_code.per_target",
+        "regression.class_code.per_target_unread",
+        "regression.content_code.per_target",
+        "regression.content_code.per_target_unread",
         "svm.intensities",
         "svm.mean_errors",
     }
 )
 
+# Words for what one kind of evaluation alone measures, or measures in its own way.
+OF_KIND = {"attributes": ATTRIBUTE_MEASURES, "class_content": CLASS_CONTENT_MEASURES}
+
 HEADLINES = (
+    "transfer.transfer",
+    "probes.class_from_content.accuracy",
+    "probes.content_from_class.accuracy",
     "editing.recognised",
     "edits.mean_diagonal",
     "edits.mean_off_diagonal",
@@ -137,7 +156,7 @@ def _is_bars(value: Any, names: Sequence[str]) -> bool:
 
 
 def _is_spread(value: Any) -> bool:
-    return isinstance(value, Mapping) and set(value) == {"mean", "std"}
+    return isinstance(value, Mapping) and set(value) - {"standard_error"} == {"mean", "std"}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -155,8 +174,6 @@ def _measure(path: str, evaluation: Evaluation) -> Measure:
     """The words above for this kind of evaluation, or the key's own name."""
     key = path.rpartition(".")[2]
     if key == "skipped":
-        return Measure("Not measured", "Attributes that were left out, and why.")
-    words = MEASURES
-    if evaluation.get("kind") == "attributes":
-        words = MEASURES | ATTRIBUTE_MEASURES
+        return Measure("Not measured", "What was left out, and why.")
+    words = MEASURES | OF_KIND.get(evaluation.get("kind", ""), {})
     return words.get(path, Measure(key.replace("_", " ").capitalize(), ""))

@@ -14,6 +14,13 @@ from dcorr_models.data.base import Splits
 from dcorr_models.errors import RunError
 from dcorr_models.methods.base import Method
 from dcorr_models.report.attributes import intensity_panels, single_attributes
+from dcorr_models.report.class_content import (
+    LEAKAGE,
+    collapse_chart,
+    leakage_curves,
+    swap_grid,
+    translation_grid,
+)
 from dcorr_models.report.contents import flat, plain, read_evaluation, read_json
 from dcorr_models.report.curves import Curve, chart, curves_of, training_seconds
 from dcorr_models.report.edit_measures import effect_matrix, svm_charts
@@ -148,6 +155,14 @@ def _styles(run: Run) -> str:
     return style_grid(run.method, run.splits.test, run.label_names)
 
 
+def _swaps(run: Run) -> str:
+    return swap_grid(run.method, run.splits.test, run.label_names)
+
+
+def _translations(run: Run) -> str:
+    return translation_grid(run.method, run.splits, run.label_names)
+
+
 def _reconstructions(run: Run) -> str:
     return reconstructions(run.method, run.splits.test, run.label_names)
 
@@ -168,6 +183,14 @@ def _effects(run: Run) -> str:
     return effect_matrix(run.evaluation) if run.evaluation else ""
 
 
+def _collapse(run: Run) -> str:
+    return collapse_chart(run.evaluation)
+
+
+def _leakage(run: Run) -> str:
+    return leakage_curves(run.log)
+
+
 def _metrics(run: Run) -> str:
     return measure_tables(run.evaluation, run.label_names) if run.evaluation else ""
 
@@ -184,6 +207,7 @@ def _curves(run: Run) -> str:
     for stage, curves in curves_of(run.log).items():
         length = f"{number(last_steps[stage])} updates in {duration(seconds[stage])}"
         parts.append(f'<h3>{text(stage)} <span class="soft">{length}</span></h3>')
+        curves = [curve for curve in curves if not curve.name.startswith(LEAKAGE)]
         parts.append(f'<div class="panels">{"".join(map(_panel, curves))}</div>')
         constant = [f"{text(c.title)} {number(c.values[0])}" for c in curves if c.constant]
         if constant:
@@ -236,11 +260,15 @@ def _versions(run: Run) -> str:
 SECTIONS: list[tuple[str, Callable[[Run], str]]] = [
     ("", _summary),
     ("Every class in the style of an image", _styles),
+    ("The class of one image, the content of another", _swaps),
+    ("Each image as each class", _translations),
     ("Attributes, one at a time and together", _single_attributes),
     ("Attributes from weak to strong", _intensities),
     ("Reconstructions", _reconstructions),
     ("Are edited attributes recognised?", _svm),
     ("What an edit changes", _effects),
+    ("Has the content code collapsed?", _collapse),
+    ("What the content code tells of the class, during training", _leakage),
     ("Measurements", _metrics),
     ("Training", _curves),
     ("Settings", _settings),

@@ -60,7 +60,8 @@ def reconstructions(method: Method, test: LabelledImages, label_names: Sequence[
 
 def style_grid(method: Method, test: LabelledImages, label_names: Sequence[str]) -> str:
     """CDNet's Fig. 4: a row for each chosen image, and every class in its style."""
-    if method.multilabel or not method.has_label_code or len(test) == 0:
+    edited_by_class = method.has_label_code and not (method.multilabel or method.has_class_vectors)
+    if not edited_by_class or len(test) == 0:
         return ""
     rows = _chosen(method, test)
     images = test.__getitems__(rows)["image"]
