@@ -10,6 +10,7 @@ from dcorr_models.data.base import DataSource, LabelledImages, Splits, collate_b
 from dcorr_models.data.cars3d import Cars3D
 from dcorr_models.data.cartoon_faces import CartoonFaces
 from dcorr_models.data.celeba import CelebA
+from dcorr_models.data.class_folders import ClassFolders
 from dcorr_models.data.digits import BundledDigits
 from dcorr_models.data.dsprites import DSprites
 from dcorr_models.data.fashion_mnist import FashionMNIST
@@ -24,6 +25,7 @@ __all__ = [
     "Cars3D",
     "CartoonFaces",
     "CelebA",
+    "ClassFolders",
     "DSprites",
     "DataSource",
     "FashionMNIST",

@@ -244,6 +244,9 @@ def cut_splits(
     parts: Sequence[npt.NDArray[np.int64]],
     labels: Tensor,
     value_range: tuple[float, float],
+    *,
+    content: Tensor | None = None,
+    targets: Tensor | None = None,
 ) -> Splits:
     """The splits of images that lie in the cache one split after the other.
 
@@ -254,6 +257,8 @@ def cut_splits(
         parts: For each split the rows of `labels`.
         labels: Labels of all images.
         value_range: Of the float images.
+        content: Contents of all images, where they are known.
+        targets: Targets of all images, likewise.
 
     Returns:
         The splits without the skipped images.
@@ -268,7 +273,11 @@ def cut_splits(
     for part, keep in zip(parts, keeps, strict=True):
         rows = part[keep]
         images = torch.from_numpy(cached.images[first : first + len(rows)])
-        splits.append(LabelledImages(images, labels[rows], value_range=value_range))
+        known = {
+            name: None if values is None else values[rows]
+            for name, values in (("content", content), ("targets", targets))
+        }
+        splits.append(LabelledImages(images, labels[rows], value_range=value_range, **known))
         first += len(rows)
     if not len(splits[0]):
         raise DataError("no image is left to train on")

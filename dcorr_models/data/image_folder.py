@@ -13,7 +13,7 @@ import torch
 
 from dcorr_models.data.attribute_names import chosen_attributes
 from dcorr_models.data.base import DataSource, Splits
-from dcorr_models.data.image_cache import Bytes, default_cache_folder
+from dcorr_models.data.image_cache import Bytes, CachedImages, default_cache_folder
 from dcorr_models.data.image_files import (
     FolderFiles,
     a_few,
@@ -27,7 +27,7 @@ from dcorr_models.data.splitting import check_seed, shuffled_order, stratified_o
 from dcorr_models.errors import DataError, UserError
 from dcorr_models.pictures import read_image_file, to_bytes
 
-__all__ = ["ImageFolder"]
+__all__ = ["ImageFolder", "table_of_folders"]
 
 _Rows = npt.NDArray[np.int64]
 _ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -159,13 +159,21 @@ class ImageFolder(DataSource):
             skip_corrupt=self.skip_corrupt,
             say=say,
         )
+        return self._cut(cached, parts)
+
+    def _cut(self, cached: CachedImages, parts: list[_Rows]) -> Splits:
+        """The splits of the prepared images, with all that is known of them."""
         return cut_splits(cached, parts, self._labels(), self.value_range)
 
     @cached_property
     def _table(self) -> LabelTable:
         if not self.folder.is_dir():
             raise DataError(f"there is no folder of images {self.folder}")
-        table = _table_of_folders(self.folder) if self.csv is None else read_label_table(self._path)
+        table = (
+            table_of_folders(self.folder, otherwise=", or a table named with --data.csv")
+            if self.csv is None
+            else read_label_table(self._path)
+        )
         if table.labels.ndim == 1 and self.attributes is not None:
             raise DataError(f"attributes are chosen, but {self.folder} has classes: leave them out")
         return table
@@ -209,8 +217,19 @@ class ImageFolder(DataSource):
         return to_bytes(image).transpose(2, 0, 1)
 
 
-def _table_of_folders(folder: Path) -> LabelTable:
-    """The table that the folders spell: a class each, itself within a split or not."""
+def table_of_folders(folder: Path, *, otherwise: str = "") -> LabelTable:
+    """The table that the folders spell: a class each, itself within a split or not.
+
+    Args:
+        folder: Holds a folder for each class, or the folders train, valid and test that do.
+        otherwise: What else could be done where the folder is another, for the message.
+
+    Returns:
+        The images, their classes, and their splits if there are folders of splits.
+
+    Raises:
+        DataError: If there are splits beside classes, or a class has no image.
+    """
     outer = _folders(folder)
     others = [path.name for path in outer if path.name not in SPLITS]
     in_splits = bool(outer) and not others
@@ -232,7 +251,7 @@ def _table_of_folders(folder: Path) -> LabelTable:
         what = f"the class {names[empty[0]]} has no image" if empty else "there is no image"
         raise DataError(
             f"{folder}: {what}; wanted a folder for each class with images in it "
-            f"({', '.join(_ENDINGS)}), or a table named with --data.csv"
+            f"({', '.join(_ENDINGS)}){otherwise}"
         )
     for name in files:
         if not name.isascii() and name != name.encode(errors="replace").decode():

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dcorr_models.errors import DataError
 
-__all__ = ["LabelTable", "read_label_table"]
+__all__ = ["LabelTable", "csv_rows", "read_label_table"]
 
 SPLITS = {"train": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
 _VALUES = {"0": 0.0, "0.0": 0.0, "-1": 0.0, "-1.0": 0.0, "1": 1.0, "1.0": 1.0}
@@ -51,7 +51,7 @@ def read_label_table(path: Path) -> LabelTable:
     Raises:
         DataError: If the file is missing or not as it should be; the message names the line.
     """
-    rows = _rows(path)
+    rows = csv_rows(path)
     _, header = next(rows, (1, []))
     if len(header) > 1 and set(header[1:]) <= _VALUES.keys():
         raise DataError(
@@ -95,8 +95,18 @@ def read_label_table(path: Path) -> LabelTable:
     return LabelTable(tuple(files), tuple(labels), np.array(values, dtype=np.float32), part)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, stripped, with the number of the line that each ends on."""
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not empty, stripped, and the line that each ends on.
+
+    Args:
+        path: A file separated by commas, in UTF-8.
+
+    Yields:
+        The number of the line, and the row's words.
+
+    Raises:
+        DataError: If the file is missing or cannot be read.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
