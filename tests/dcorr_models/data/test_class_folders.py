@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -165,10 +167,10 @@ def test_a_broken_image_keeps_contents_in_step(tmp_path):
         ({"test_classes": 3}, "test_classes asks for 3 of 3 classes"),
         ({"test_classes": ["dan"]}, "no class 'dan'"),
         ({"contents": "none.csv"}, "there is no table of labels none.csv"),
-        ({"folder": "nowhere"}, "there is no folder of classes nowhere"),
+        ({"folder": Path("nowhere")}, "there is no folder of classes nowhere"),
     ],
 )
 def test_wrong_arguments(tmp_path, options, message):
     write_folders(tmp_path, poses=1)
     with pytest.raises(DataError, match=message):
-        source(tmp_path, **{"test": 0.0} | options).splits()
+        source(**{"folder": tmp_path, "test": 0.0} | options).splits()
