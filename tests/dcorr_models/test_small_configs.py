@@ -55,7 +55,8 @@ def test_every_small_config_trains_measures_and_reports(tmp_path: Path, config: 
     quick = [f"--attributes.{name}={value}" for name, value in QUICK.items() if faces]
     found = measured(tmp_path, config, *shorter, *quick)
     assert 0 < found["reconstruction"]["rmse"]["mean"] < 0.6
-    assert found["kind"] == ("attributes" if faces else "classes")
+    kind = "class_content" if "sprites" in config else "attributes" if faces else "classes"
+    assert found["kind"] == kind
 
 
 @pytest.mark.slow
