@@ -8,11 +8,13 @@ from dcorr_models.methods.cdnet import CDNet
 from dcorr_models.methods.cycle_vae import CycleVAE
 from dcorr_models.methods.drnet import DrNet
 from dcorr_models.methods.icgan import IcGAN
+from dcorr_models.methods.lord import LORD
 from dcorr_models.methods.mddae import MddAE
 from dcorr_models.methods.ml_vae import MLVAE
 from dcorr_models.methods.vae_gan import VAEGAN
 
 __all__ = [
+    "LORD",
     "MLVAE",
     "VAEGAN",
     "AEXCov",

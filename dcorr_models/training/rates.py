@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 __all__ = ["CosineRate", "Plateau"]
 
 
-class CosineRate(NamedTuple):
+@dataclass(frozen=True)
+class CosineRate:
     r"""Half a cosine from `start` to `end`: $e + (s - e) (1 + \cos(\pi\, t / T)) / 2$.
 
     Args:

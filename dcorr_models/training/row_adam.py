@@ -128,7 +128,7 @@ class RowAdam(RowStore):
             rate: learning rate of a tensor of steps.
         """
         self.catch_up(table, index, step=step, rate=rate)
-        index, gradient = sum_of_equal_rows(index, gradient.to(table.weight.dtype))
+        index, gradient = sum_of_equal_rows(index, gradient.to(self.first.dtype))
         beta1, beta2 = self.betas
         if self.skipped == "ignore":
             count = self.rows("steps", index) + 1
