@@ -23,6 +23,7 @@ from dcorr_models.report.scatter import scatter_chart
 __all__ = [
     "LEAKAGE",
     "collapse_chart",
+    "compared_leakage",
     "leakage_curves",
     "shown_classes",
     "swap_grid",
@@ -132,6 +133,22 @@ def leakage_curves(log: Iterable[Mapping[str, Any]]) -> str:
         + legend([_leakage_words(name) for name in names])
         + f'<div class="panels">{"".join(figures)}</div>'
     )
+
+
+def compared_leakage(logs: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[str, list[Line]]:
+    """Fig. 7 for several models: by what was read, a line a model that logged it.
+
+    Args:
+        logs: the log of each model, by its name.
+    """
+    lines: dict[str, list[Line]] = {}
+    for style, (model, log) in enumerate(logs.items()):
+        for curves in curves_of(log).values():
+            for curve in curves:
+                if curve.name.startswith(LEAKAGE):
+                    line = Line(model, curve.steps, curve.values, style=style)
+                    lines.setdefault(_leakage_words(curve.name), []).append(line)
+    return lines
 
 
 def shown_classes(train: LabelledImages) -> list[int]:

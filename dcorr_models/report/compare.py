@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from dcorr_models.errors import RunError, UserError
 from dcorr_models.file_names import distinct_file_names
 from dcorr_models.pictures import png_bytes
+from dcorr_models.report.class_content import compared_leakage
 from dcorr_models.report.compare_pictures import (
     Drawn,
     draw_figures,
@@ -24,8 +25,9 @@ from dcorr_models.report.compare_table import (
     notes,
     quality_table,
 )
+from dcorr_models.report.contents import read_run_log
 from dcorr_models.report.edit_measures import curve, svm_panels
-from dcorr_models.report.lines import Line, line_chart, svg_file
+from dcorr_models.report.lines import Line, legend, line_chart, svg_file
 from dcorr_models.report.markup import table, text
 from dcorr_models.report.page import page
 from dcorr_models.whole_files import whole_file
@@ -58,6 +60,9 @@ class Comparison:
     def __init__(self, runs: Sequence[str | Path], names: Sequence[str] = ()) -> None:
         self.rows = read_rows(runs, names)
         self.charts = _charts(self.rows)
+        self.leakage = compared_leakage(
+            {row.name: read_run_log(row.first.folder.log) for row in self.rows}
+        )
         self._drawn: Drawn | None = None
 
     @property
@@ -80,6 +85,7 @@ class Comparison:
         sections = [
             ("Measurements", _tables(self.rows)),
             ("Are edited attributes recognised?", self._curves()),
+            ("What codes tell of each other, during training", self._leakage()),
             *((figure.title, figure_html(figure, drawn.test)) for figure in drawn.figures),
             ("Runs", _runs(self.rows)),
         ]
@@ -111,7 +117,24 @@ class Comparison:
                 for chart in self.charts
             ]
             files["svm_errors.svg"] = svg_file(charts, self._curved()).encode()
+        if self.leakage:
+            charts = [(what, line_chart(lines, title=what)) for what, lines in self.leakage.items()]
+            files["leakage.svg"] = svg_file(charts, [row.name for row in self.rows]).encode()
         return files
+
+    def _leakage(self) -> str:
+        if not self.leakage:
+            return ""
+        figures = "".join(
+            f"<figure><figcaption>{text(what)}</figcaption>{line_chart(lines, title=what)}</figure>"
+            for what, lines in self.leakage.items()
+        )
+        return (
+            "<p>What a quick probe reads from one code of the other's, asked again and again "
+            "during the training of the first run of each model, against the number of updates: "
+            f"lower is better.</p>{legend([row.name for row in self.rows])}"
+            f'<div class="panels">{figures}</div>'
+        )
 
     def _curved(self) -> list[str]:
         """Names of the rows with curves, in the order of the lines' styles."""

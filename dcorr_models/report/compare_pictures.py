@@ -16,8 +16,11 @@ from dcorr_models.editing import (
     reconstruct,
     single_intensity,
     style_transfer,
+    swap,
     sweep,
 )
+from dcorr_models.editing.swap import example_rows
+from dcorr_models.editing.swap_files import EXAMPLES
 from dcorr_models.experiment import load_run
 from dcorr_models.methods.base import Method
 from dcorr_models.pictures import data_uri, labelled_grid
@@ -60,7 +63,7 @@ class Sheet(NamedTuple):
     heads: list[str]
     gap_after: int
     draw: Callable[[Method], Tensor]  # a row: (columns, C, H, W)
-    edits: bool = True  # needs a label code
+    fits: Callable[[Method], bool]  # whether a method can draw it
     top: tuple[str, Tensor] | None = None  # a row of its own above the methods'
 
 
@@ -76,8 +79,8 @@ class Drawn(NamedTuple):
 def draw_figures(rows: Sequence[Row]) -> Drawn:
     """All pictures of a comparison; the first run of each row is shown.
 
-    One method is in memory at a time. Methods without a label code appear among the reconstructions
-    alone.
+    One method is in memory at a time. A method appears in the pictures that it can draw: without a
+    label code these are reconstructions, with class vectors also swaps.
 
     Raises:
         UserError: a run whose files do not fit each other.
@@ -92,16 +95,16 @@ def draw_figures(rows: Sequence[Row]) -> Drawn:
             data, test = own_data, own_data.splits().test
             sheets = _sheets(test, list(data.label_names), multilabel=method.multilabel)
             drawn = [[sheet.top] if sheet.top else [] for sheet in sheets]
-        if method.has_label_code:
+        if _writes(method):
             low, high = method.intensities
             ranges[row.first.method] = f"{row.first.method} {signed(low)} to {signed(high)}"
         for sheet, lines in zip(sheets, drawn, strict=True):
-            if method.has_label_code or not sheet.edits:
+            if sheet.fits(method):
                 lines.append((row.name, sheet.draw(method)))
     assert data is not None, "there is no comparison without rows"
     figures = []
     for sheet, lines in zip(sheets, drawn, strict=True):
-        if lines:
+        if len(lines) > bool(sheet.top):
             names, images = [name for name, _ in lines], torch.stack([row for _, row in lines])
             caption = sheet.caption.replace("{ranges}", "; ".join(ranges.values()))
             figures.append(
@@ -156,13 +159,15 @@ def _sheets(test: LabelledImages, names: Sequence[str], *, multilabel: bool) -> 
             [],
             0,
             lambda method: reconstruct(method, images),
-            edits=False,
+            lambda method: True,
             top=("original", images),
         )
     ]
     if multilabel:
-        return sheets + _attribute_sheets(test, names) + _intensity_sheets(test, names)
-    return sheets + _class_sheets(test, names)
+        sheets += _attribute_sheets(test, names) + _intensity_sheets(test, names)
+    else:
+        sheets += _class_sheets(test, names)
+    return sheets + _swap_sheets(test, names)
 
 
 def _class_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]:
@@ -183,6 +188,7 @@ def _class_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]:
                 ["original", "rebuilt", *names[:MAX_CLASSES]],
                 2,
                 draw,
+                _writes,
             )
         )
     return sheets
@@ -212,6 +218,7 @@ def _attribute_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]
                 ["original", "rebuilt", *heads],
                 2,
                 draw,
+                _writes,
             )
         )
     return sheets
@@ -245,9 +252,42 @@ def _intensity_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]
                 ["original", "rebuilt", "weak", "·", "·", "·", "strong"],
                 2,
                 draw,
+                _writes,
             )
         )
     return sheets
+
+
+def _swap_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]:
+    """LORD's Figs. 2 and 3: the class of one test image with the contents of several."""
+    rows, sheets = example_rows(test, EXAMPLES), []
+    images = test.__getitems__(rows)["image"]
+    for number, row in enumerate(rows[:SUBJECTS]):
+        one = images[number : number + 1]
+
+        def draw(method: Method, one: Tensor = one) -> Tensor:
+            return torch.cat([reconstruct(method, one), swap(method, one, images)[0]])
+
+        name = f" ({names[int(test.labels[row])]})" if test.labels.ndim == 1 else ""
+        sheets.append(
+            Sheet(
+                f"swaps_{number}",
+                f"The class of test image {row}{name} with other contents",
+                "First row: the image that gives the class, and those that give the content. Below "
+                "them: its reconstruction, and its class with each of the contents.",
+                ["class", *["content"] * len(rows)],
+                1,
+                draw,
+                lambda method: method.has_class_vectors,
+                top=("original", torch.cat([one, images])),
+            )
+        )
+    return sheets
+
+
+def _writes(method: Method) -> bool:
+    """Whether an edit writes into the label code."""
+    return method.has_label_code and not method.has_class_vectors
 
 
 def _words(name: str) -> str:

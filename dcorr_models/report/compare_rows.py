@@ -30,6 +30,17 @@ PROTOCOL = (
     "edits.classifier_images",
     "leakage.train_samples",
     "leakage.dcor_samples",
+    "transfer.distance",
+    "transfer.matched_by",
+    "transfer.pairs",
+    "probes.held_out",
+    *(
+        f"probes.{probe}.{key}"
+        for probe in ("class_from_content", "content_from_class")
+        for key in ("steps", "standardised", "train_samples", "test_samples")
+    ),
+    "regression.class_code.unit",
+    "regression.class_code.train_samples",
 )
 FEW = 2  # settings that differ, up to which a name says all of them
 

@@ -20,7 +20,7 @@ class Column(NamedTuple):
     """One metric of the table."""
 
     path: str  # in evaluation.json, to a number, a spread or a list: the last two by their means
-    head: str
+    head: str  # {path} stands for what the evaluations say there
     better: str
     decimals: int
     factor: float = 1.0  # 100 for per cent
@@ -37,6 +37,15 @@ COLUMNS = (
     Column("reconstruction.rmse", "RMSE", LOWER, 4),
     Column("reconstruction.psnr", "PSNR, dB", HIGHER, 2),
     Column("reconstruction.ms_ssim", "MS-SSIM", HIGHER, 4),
+    Column("transfer.transfer", "content transfer ({transfer.distance})", LOWER, 4),
+    Column("probes.class_from_content.accuracy", "y ← C, %", LOWER, 1, 100),
+    Column("probes.content_from_class.accuracy", "y → C, %", LOWER, 1, 100),
+    Column(
+        "regression.class_code.mean_absolute",
+        "R(y) → C, error ({regression.class_code.unit})",
+        HIGHER,
+        4,
+    ),
     Column("editing.recognised", "edits recognised, %", HIGHER, 1, 100),
     Column("svm.mean_errors", "SVM error over all intensities, %", LOWER, 1, 100),
     Column("svm.mean_error", "SVM error at the strongest, %", LOWER, 1, 100),
@@ -62,7 +71,8 @@ def metric_table(rows: Sequence[Row]) -> Table:
         )
     ]
     several = any(len(row.entries) > 1 for row in rows)
-    head = ["model", *(["seeds"] if several else []), *map(_head, columns)]
+    heads = [_head(column, rows) for column in columns]
+    head = ["model", *(["seeds"] if several else []), *heads]
     body = []
     for row in rows:
         cells = [_over_seeds(row, column) for column in columns]
@@ -86,7 +96,7 @@ def quality_table(rows: Sequence[Row]) -> Table:
             else:
                 cells.append("–")
         body.append([row.name, *cells])
-    return Table(["model", *map(_head, QUALITY)], body)
+    return Table(["model", *(_head(column, rows) for column in QUALITY)], body)
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -100,12 +110,37 @@ def notes(rows: Sequence[Row]) -> list[str]:
         result.append("± is the standard deviation over seeds (n − 1), where there are several.")
     for path, words, factor, decimals in (
         ("leakage.chance", "A probe that reads nothing is right in {} %.", 100, 1),
+        (
+            "probes.class_from_content.chance",
+            "y ← C is the class read from content codes; chance is {} %.",
+            100,
+            1,
+        ),
+        (
+            "probes.content_from_class.chance",
+            "y → C is the content read from class codes; chance is {} %.",
+            100,
+            1,
+        ),
+        (
+            "regression.class_code.mean_absolute_unread",
+            "R(y) → C regresses targets on class codes; the mean alone has an error of {}.",
+            1,
+            4,
+        ),
         ("leakage.dcor_shuffled", "With the codes shuffled among the images, dcor is {}.", 1, 3),
     ):
         found = [value for e in evaluations if (value := _value(e, path)) is not None]
         if found:
             ends = sorted({f"{factor * value:.{decimals}f}" for value in (min(found), max(found))})
             result.append(words.format(" to ".join(ends)))
+    drawn = [
+        row.name for row in rows if look_up(row.first.evaluation, "probes.content_codes") == "drawn"
+    ]
+    if drawn:
+        result.append(
+            f"Probes read content codes drawn from their posterior for {'; '.join(drawn)}."
+        )
     ranges = {row.name: look_up(row.first.evaluation, "svm.intensities") for row in rows}
     written = {name: f"{steps[0]:g} to {steps[-1]:g}" for name, steps in ranges.items() if steps}
     if len({tuple(steps) for steps in ranges.values() if steps}) > 1:
@@ -128,8 +163,14 @@ def html_table(content: Table) -> str:
     return f'<div class="scroll">{table(content.head, rows, kind="numbers")}</div>'
 
 
-def _head(column: Column) -> str:
-    return f"{column.head} {column.better}"
+def _head(column: Column, rows: Sequence[Row]) -> str:
+    """With the name of what measured, which is the same in all rows that have one."""
+    words, brace, rest = column.head.partition("{")
+    path, _, end = rest.partition("}")
+    if brace:
+        found = [look_up(entry.evaluation, path) for row in rows for entry in row.entries]
+        words += next((str(name) for name in found if name is not None), "unnamed") + end
+    return f"{words} {column.better}"
 
 
 def _over_seeds(row: Row, column: Column) -> str:

@@ -1,4 +1,4 @@
-"""The files of a run as reports need them: settings by dotted names, tables of JSON files."""
+"""The files of a run as reports need them: settings by dotted names, JSON files, the log."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from dcorr_models.errors import RunError
+from dcorr_models.training.logs import read_log
 
-__all__ = ["flat", "look_up", "plain", "read_evaluation", "read_json"]
+__all__ = ["flat", "look_up", "plain", "read_evaluation", "read_json", "read_run_log"]
 
 GROUPS = (
     *("reconstruction", "leakage", "soft_target", "editing", "svm", "edits"),
@@ -59,6 +60,22 @@ def read_evaluation(path: Path) -> Mapping[str, Any]:
             f"evaluate {path.parent}` again"
         )
     return content
+
+
+def read_run_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log, none where there is no file.
+
+    Raises:
+        RunError: something else than the log of a training.
+    """
+    if not path.exists():
+        return []
+    try:
+        return read_log(path)
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path} is not the log of a training: {' '.join(str(error).split())}"
+        ) from error
 
 
 def look_up(evaluation: Mapping[str, Any], path: str) -> Any:

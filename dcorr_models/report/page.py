@@ -21,7 +21,7 @@ from dcorr_models.report.class_content import (
     swap_grid,
     translation_grid,
 )
-from dcorr_models.report.contents import flat, plain, read_evaluation, read_json
+from dcorr_models.report.contents import flat, plain, read_evaluation, read_json, read_run_log
 from dcorr_models.report.curves import Curve, chart, curves_of, training_seconds
 from dcorr_models.report.edit_measures import effect_matrix, svm_charts
 from dcorr_models.report.lines import style_sheet
@@ -29,7 +29,6 @@ from dcorr_models.report.markup import details, duration, number, table, text
 from dcorr_models.report.measures import headlines, measure_tables
 from dcorr_models.report.pictures import reconstructions, style_grid
 from dcorr_models.run_folder import RunFolder
-from dcorr_models.training.logs import read_log
 from dcorr_models.whole_files import whole_file
 
 __all__ = ["SECTIONS", "Run", "build_report"]
@@ -91,7 +90,7 @@ def build_report(
         splits,
         config,
         read_evaluation(folder.evaluation) if folder.evaluation.exists() else None,
-        _read_log(folder.log),
+        read_run_log(folder.log),
         list(label_names or map(str, range(method.num_labels))),
         data_name or _class_name(config["data"]),
     )
@@ -274,17 +273,6 @@ SECTIONS: list[tuple[str, Callable[[Run], str]]] = [
     ("Settings", _settings),
     ("Versions", _versions),
 ]
-
-
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    try:
-        return read_log(path)
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{path} is not the log of a training: {' '.join(str(error).split())}"
-        ) from error
 
 
 def _class_name(settings: Any) -> str:

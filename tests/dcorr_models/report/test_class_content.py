@@ -6,12 +6,14 @@ import json
 
 import pytest
 import torch
+import yaml
+from safetensors.torch import save_file
 
 from dcorr_models.data import LabelledImages
 from dcorr_models.editing.swap import example_rows
 from dcorr_models.errors import RunError
 from dcorr_models.evaluation import ClassContentProtocol, evaluate
-from dcorr_models.report import build_report
+from dcorr_models.report import Comparison, build_report
 from dcorr_models.report.class_content import (
     collapse_chart,
     leakage_curves,
@@ -20,9 +22,18 @@ from dcorr_models.report.class_content import (
     translation_grid,
 )
 from dcorr_models.report.scatter import scatter_chart
+from dcorr_models.run_folder import RunFolder
 from dcorr_models.training.logs import CsvLog
+from tests.dcorr_models.test_cli import TOY, toy_config
 from tests.dcorr_models.test_report import Page, make_run
-from tests.dcorr_models.toy import ToyClassContent, ToyContents, ToyImages, toy_cdnet
+from tests.dcorr_models.toy import (
+    ToyClassContent,
+    ToyContents,
+    ToyDecoder,
+    ToyEncoder,
+    ToyImages,
+    toy_cdnet,
+)
 
 QUICK = ClassContentProtocol(distance="l1", pairs=5, probe_steps=3)
 
@@ -136,3 +147,77 @@ def test_a_damaged_evaluation_is_named(tmp_path, part):
     run.evaluation.write_text(json.dumps({"kind": "class_content", **part}))
     with pytest.raises(RunError, match="does not hold what this version measures"):
         build_report(run, method, data.splits())
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory) -> Comparison:
+    """A method of class and content codes, one that leaks, and one of one-hot classes."""
+    folder = tmp_path_factory.mktemp("compared")
+    data = ToyContents()
+    methods = {
+        "exact": ToyClassContent(),
+        "leaks": ToyClassContent(leaks=True),
+        "other": toy_cdnet(num_labels=8, label_encoder=ToyEncoder(8), decoder=ToyDecoder(8)),
+    }
+    networks = {
+        "num_labels": 8,
+        "label_encoder": {"class_path": TOY + "ToyEncoder", "init_args": {"out": 8}},
+        "decoder": {"class_path": TOY + "ToyDecoder", "init_args": {"labels": 8}},
+    }
+    written = yaml.safe_load(toy_config(folder / "toy.yaml", method=networks).read_text())
+    for name, method in methods.items():
+        # a module does not know the arguments that it was made with
+        own = written["method"] if name == "other" else method.settings()
+        settings = {"method": own, "data": data.settings(), "seed": 1}
+        run = RunFolder(folder / name)
+        run.begin(settings)
+        weights = {k: v.contiguous() for k, v in method.state_dict().items()}
+        save_file(weights, run.weights, metadata={"fingerprint": run.fingerprint()})
+        if name == "other":
+            run.write_json(run.evaluation, {"num_images": 32, "leakage": {"linear_probe": 0.5}})
+            continue
+        log = CsvLog(run.log)
+        log.write("latents", 10, 1.0, {"leakage/class_from_content": 0.5})
+        log.write("latents", 20, 2.0, {"leakage/class_from_content": 0.25})
+        run.write_json(run.evaluation, evaluate(method.eval(), data.splits(), transfer=QUICK))
+    return Comparison([folder / name for name in methods], ["exact", "leaks", "other"])
+
+
+def test_compare_names_the_distance_and_chance(compared):
+    table = compared.markdown()
+    assert "| content transfer (pixel L1) ↓ | y ← C, % ↓ | y → C, % ↓ |" in table
+    assert "y ← C is the class read from content codes; chance is 12.5 %." in table
+    assert "y → C is the content read from class codes; chance is 25.0 %." in table
+    other = next(line for line in table.splitlines() if line.startswith("| other"))
+    assert other.split(" | ")[1:4] == ["–", "–", "–"]
+
+
+def test_compare_draws_each_method_as_it_can(compared):
+    figures = {figure.stem: figure for figure in compared.drawn.figures}
+    assert figures["reconstructions"].names == ["original", "exact", "leaks", "other"]
+    assert figures["swaps_0"].names == ["original", "exact", "leaks"]
+    assert figures["classes_a"].names == ["other"]
+    # the toy is exact: its swap of a class with its own content is the image
+    swaps = figures["swaps_0"].images
+    assert (swaps[1, :2] - swaps[0, :2]).abs().max() < 1.01 / 255
+
+
+def test_compare_draws_leakage(compared):
+    page = Page(compared.html())
+    assert "What codes tell of each other, during training" in page.text
+    chart = compared.pictures()["leakage.svg"].decode()
+    assert chart.count("<polyline") == 2 + 3  # two curves, and the legend of three rows
+
+
+def test_compare_refuses_other_distances(compared, tmp_path):
+    row = compared.rows[0].first
+    content = dict(row.evaluation)
+    content["transfer"] = {**content["transfer"], "distance": "another"}
+    path = row.folder.evaluation
+    kept = path.read_text()
+    try:
+        path.write_text(json.dumps(content))
+        with pytest.raises(RunError, match=r"with transfer.distance .*another"):
+            Comparison([entry.folder.path for r in compared.rows for entry in r.entries])
+    finally:
+        path.write_text(kept)
