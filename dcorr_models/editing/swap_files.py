@@ -96,8 +96,8 @@ def _picture(
 ) -> Image.Image:
     return labelled_grid(
         swap_rows(classes.images, contents.images, made),
-        heads=["class ↓ content →", *contents.stems],
-        names=["", *classes.stems],
+        heads=["class", *contents.stems],
+        names=["content", *classes.stems],
         value_range=value_range,
         scale=max(1, CELL // made.shape[-2]),
         gap_after=1,
