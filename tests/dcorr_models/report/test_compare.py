@@ -242,6 +242,14 @@ class TestPage:
         with pytest.raises(RunError, match=r"svm\.repeats 5 and .* with 1: evaluate them alike"):
             Comparison([tmp_path / "five", attributes / "b", tmp_path / "one"])
 
+    def test_what_a_method_cannot_be_measured_by_is_no_other_protocol(self, attributes, tmp_path):
+        for name, samples in (("coded", 48), ("uncoded", 0)):
+            content = {"num_images": 48, **measured(), "leakage": {"dcor_samples": samples}}
+            words = ("--method.decorrelation_weight", samples)
+            train(tmp_path / name, attributes / "toy.yaml", *words, evaluation=content)
+        runs = [tmp_path / "coded", tmp_path / "uncoded"]
+        assert "| B |" in Comparison(runs, ["A", "B"]).markdown()
+
     def test_measured_on_other_numbers_of_edits(self, attributes, tmp_path):
         for name, images in (("all", 40), ("some", 7)):
             content = {"num_images": 48, **measured()}
