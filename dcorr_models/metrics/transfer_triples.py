@@ -48,7 +48,7 @@ def triples_by_content(
         ValueError: `pairs` is below 1.
 
     Reference:
-        Gabbay and Hoshen 2020 (LORD), section 5.1: Cars3D and SmallNORB.
+        Gabbay and Hoshen 2020 (LORD), section 4, Table 1: Cars3D and SmallNORB.
 
     Example:
         >>> images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
@@ -113,7 +113,7 @@ def triples_by_targets(
         ValueError: `pairs` is below 1.
 
     Reference:
-        Gabbay and Hoshen 2020 (LORD), section 5.1: CelebA, 68 landmarks.
+        Gabbay and Hoshen 2020 (LORD), section 4, Table 1: CelebA, 68 landmarks.
 
     Example:
         >>> images, labels = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 1, 1])

@@ -119,7 +119,7 @@ class PerceptualLoss(Configurable, nn.Module):
         For x̂ alone; x is a constant. 0 where features are equal (`l1`: the sign of 0).
 
     Reference:
-        Gabbay and Hoshen 2020 (LORD), Eq. 5 and its first term; Hoshen and Malik 2019.
+        Gabbay and Hoshen 2020 (LORD), first term of Eq. 6; Hoshen and Malik 2019.
 
     Example:
         >>> loss = PerceptualLoss("vgg16", weights="random", taps=("relu1_2", "pool2"))
