@@ -208,8 +208,8 @@ class DrNet(ClassContent):
         shape, sizes = self.image_shape, (self.vector_dim, self.content_dim)
         encoders = lord_encoders(shape, architecture, *sizes)
         return (
-            nn.Sequential(encoders.class_encoder, nn.Tanh()),
-            nn.Sequential(encoders.content_encoder, nn.Tanh()),
+            nn.Sequential(encoders.class_encoder, *_published_head(sizes[0])),
+            nn.Sequential(encoders.content_encoder, *_published_head(sizes[1])),
             lord_generator(shape, architecture, *sizes),
         )
 
@@ -225,6 +225,14 @@ class DrNet(ClassContent):
         """Class codes and content codes to images."""
         images: Tensor = self.decoder(codes.label, codes.residual)
         return images
+
+
+def _published_head(code_dim: int) -> tuple[nn.Module, nn.Module]:
+    """What follows the last layer of both published encoders.
+
+    Without the norm, the similarity loss is least where all class codes are the same.
+    """
+    return nn.BatchNorm1d(code_dim), nn.Tanh()
 
 
 MOST_IMAGES = 4
