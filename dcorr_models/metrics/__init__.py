@@ -3,5 +3,7 @@
 `image_quality` reconstructions, `leakage` of the class into a code, `recognition` of edited images.
 For attributes: `leakage_attributes`, `svm_editing` the error of SVMs on edits by intensity, and
 `attribute_recognition` which attributes an edit changes.
+For class and content codes: `content_transfer` against the true image, by a `perceptual_distance`,
+`code_classifier` and `target_regression` what a code tells, and `posterior_collapse`.
 Importing a file is cheap: scikit-learn and torchmetrics come in when a metric that needs them runs.
 """
