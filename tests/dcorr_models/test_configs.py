@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from dcorr_models.command_parsers import build_parser
-from dcorr_models.data import Cars3D
+from dcorr_models.data import Cars3D, LabelledImages, SmallNORB
+from dcorr_models.methods import LORD
+from dcorr_models.methods.lord_settings import Scale
 from dcorr_models.packaged_configs import CONFIGS
 
 PATHS = sorted(CONFIGS.glob("*.yaml"))
@@ -18,6 +20,7 @@ STAGES = {
     "CycleVAE": ["cycles"],
     "DrNet": ["drnet"],
     "IcGAN": ["gan", "encoders"],
+    "LORD": ["codes", "encoders"],
     "MLVAE": ["groups"],
     "MddAE": ["joint"],
     "VAEGAN": ["vae_gan", "code_means"],
@@ -29,6 +32,14 @@ VARIANTS = {
 }
 
 
+def a_few_images(method: LORD) -> LabelledImages:
+    """Two classes with two images each, or two images with attributes."""
+    labels = torch.tensor([0, 0, 1, 1], device="cpu")
+    if method.multilabel:
+        labels = torch.zeros(4, method.num_labels)
+    return LabelledImages(torch.zeros(4, *method.image_shape, dtype=torch.uint8), labels)
+
+
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_config_is_accepted_and_makes_its_method(path: Path):
     parser, commands = build_parser()
@@ -38,11 +49,17 @@ def test_config_is_accepted_and_makes_its_method(path: Path):
     options = parser.parse_args(words)
     with torch.device("meta"):
         objects = commands["train"].instantiate(options.train)
+        if isinstance(objects.method, LORD):
+            objects.method.meet(a_few_images(objects.method))
     stages = STAGES[type(objects.method).__name__]
+    if isinstance(objects.method, LORD) and not objects.method.variant.second_stage:
+        stages = ["codes"]
     assert [stage.name for stage in objects.method.stages()] == stages
-    # Cars3D counts its files.
-    names = [""] * 183 if isinstance(objects.data, Cars3D) else objects.data.label_names
-    assert objects.method.num_labels == len(names)
+    # What files of the release alone know.
+    counts = {Cars3D: 183, SmallNORB: 2700}
+    assert objects.method.num_labels == (
+        counts.get(type(objects.data)) or len(objects.data.label_names)
+    )
     assert path.read_text().startswith("# "), "a config begins by saying what it is"
 
 
@@ -56,6 +73,15 @@ def test_names_and_settings_agree(path: Path):
     if kind == "MddAE":
         assert method.variant == VARIANTS[words[0]][regulariser]
         assert method.decorrelation is None, "the variant says it"
+        return
+    if kind == "LORD":
+        given = {name: value for name, value in vars(method).items() if value is not None}
+        last = words[-1] if words[-1] in ("keras", "paper") else "port"
+        assert method.scale == last
+        if "small" not in words:
+            assert not given.keys() & {*Scale._fields, "steps", "encoder_steps"}, "whole columns"
+        variant = "-".join(words[1 : words.index("sprites")]) if "sprites" in words else "lord"
+        assert method.variant == (variant or "lord")
         return
     if regulariser:
         assert method.decorrelation == {"dcov": "dcov2", "xcov": "xcov"}[regulariser]
