@@ -111,12 +111,12 @@ def class_codes(method: Method, images: LabelledImages, classes: Sequence[int]) 
         UserError: see `swap`; images with attributes; classes of which the method knows no vector
             and that have no image, with their list.
     """
+    own = check_class_content(method).class_vectors()
     if images.labels.ndim > 1:
         raise UserError(
             "images with several attributes have no class to take a code of: take that of another "
             "image (editing.swap; on the command line --class_of)"
         )
-    own = check_class_content(method).class_vectors()
     own = None if own is None else own.detach().cpu()
     # one sort, not a search through all labels for each class
     order = images.labels.argsort(stable=True)

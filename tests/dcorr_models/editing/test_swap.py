@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dcorr_models import editing
 from dcorr_models.errors import UserError
-from tests.dcorr_models.toy import ToyClassContent, ToyContents, toy_cdnet
+from tests.dcorr_models.toy import ToyAttributes, ToyClassContent, ToyContents, toy_cdnet
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,11 @@ def test_classes_without_vector_and_image_are_listed():
     method.label_names = tuple("abcdefgh")
     with pytest.raises(UserError, match="no code for the classes f, h:"):
         editing.class_codes(method, train, [0, 5, 7])
+
+
+def test_images_with_attributes_have_no_class():
+    with pytest.raises(UserError, match="several attributes have no class"):
+        editing.class_codes(ToyClassContent(), ToyAttributes().splits().train, [0])
 
 
 def test_codes_of_another_width(images):
