@@ -21,7 +21,8 @@ from dcorr_models.training.stage import Stage
 from tests.dcorr_models.methods.lord_toys import CLASS_DIM, CONTENT_DIM, ToyGenerator, toy_lord
 from tests.dcorr_models.toy import ToyAttributes, ToyContents
 
-SETTINGS = LoopSettings(progress=False, log_every=1, save_every=5)
+EVERY_STEP = LoopSettings(progress=False, log_every=1, save_every=100)
+QUIET = LoopSettings(progress=False, log_every=100, save_every=5)
 
 
 def batch(n: int = 16) -> dict[str, Tensor]:
@@ -167,7 +168,9 @@ def killed_at(stage: Stage, step: int) -> None:
     stage.step = until
 
 
-def train(folder, *, killed: int | None = None, **options) -> tuple[dict, LORD]:
+def train(
+    folder, *, killed: int | None = None, settings: LoopSettings = QUIET, **options
+) -> tuple[dict, LORD]:
     """Trains all stages; `killed`: a first run ends after so many steps of the first stage."""
     data = ToyContents(test_classes=2).splits().train
     for stop in (None,) if killed is None else (killed, None):
@@ -182,7 +185,7 @@ def train(folder, *, killed: int | None = None, **options) -> tuple[dict, LORD]:
                     fabric=Fabric(accelerator="cpu", devices=1),
                     folder=folder,
                     seed=5,
-                    settings=SETTINGS,
+                    settings=settings,
                 )
     tables = {f"table {i}": t.weight.clone() for i, t in enumerate(model.content_codes)}
     return model.state_dict() | tables, model
@@ -214,7 +217,15 @@ def test_a_mapped_table_trains_the_same_model(tmp_path):
 
 def test_it_learns_and_knows_the_classes_that_it_met(tmp_path):
     losses = []
-    _, model = train(tmp_path, steps=60, lr=1e-2, latent_lr=3e-2, leakage_every=3)
+    _, model = train(
+        tmp_path,
+        settings=EVERY_STEP,
+        steps=60,
+        encoder_steps=1,
+        lr=1e-2,
+        latent_lr=3e-2,
+        leakage_every=3,
+    )
     rows = read_log(tmp_path / "log.csv")
     losses = [r["value"] for r in rows if r["name"] == "loss/reconstruction"]
     assert losses[59] < 0.6 * losses[0]
@@ -233,7 +244,7 @@ def test_training_ends_early_and_the_rest_of_the_steps_change_nothing(tmp_path):
     """Nothing is better by a million: 96 images, 6 steps an epoch, ends after epochs 2 and 3."""
     options = {"stop_after": 2, "encoder_halve_after": 1, "encoder_stop_after": 2, "min_delta": 1e6}
     long = {"steps": 30, "encoder_steps": 30, "rate_changes": "constant"}
-    early, _ = train(tmp_path / "early", **(long | options))
+    early, _ = train(tmp_path / "early", settings=EVERY_STEP, **(long | options))
     rows = read_log(tmp_path / "early" / "log.csv")
     ended = {name: [r["step"] for r in rows if r["stage"] == name and r["name"] == "stopped"]
              for name in ("codes", "encoders")}  # fmt: skip
@@ -262,7 +273,7 @@ def test_attributes_have_two_embeddings_each(combine: str, tmp_path):
     before = e.clone()
     for stage in model.stages():
         fit(stage, data, fabric=Fabric(accelerator="cpu", devices=1), folder=tmp_path,
-            settings=SETTINGS)  # fmt: skip
+            settings=QUIET)  # fmt: skip
     assert (model.embeddings.table.weight.reshape(3, 2, -1) != before).any(dim=2).all()
     assert model.class_vectors() is None
     with pytest.raises(UserError, match="a multiple of 3, got 4; take 6 or 3"):
@@ -378,7 +389,7 @@ def test_networks_whose_gradient_is_switched_off_stay(frozen: str, tmp_path):
     codes = model.content_codes[0].weight.clone()
     for stage in model.stages():
         fit(stage, ToyContents().splits().train, fabric=Fabric(accelerator="cpu", devices=1),
-            folder=tmp_path, settings=SETTINGS)  # fmt: skip
+            folder=tmp_path, settings=QUIET)  # fmt: skip
     for name, parameter in model.named_parameters():
         assert torch.equal(before[name], parameter) == name.startswith(frozen), name
     assert not torch.equal(codes, model.content_codes[0].weight)
