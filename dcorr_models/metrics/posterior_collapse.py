@@ -29,9 +29,10 @@ def posterior_collapse(
 ) -> PosteriorCollapse:
     r"""Means and standard deviations of a code's posterior, each dimension averaged over the data.
 
-    For dimension $d$: $\frac{1}{N} \sum_n |\mu_{nd}|$ and $\frac{1}{N} \sum_n \sigma_{nd}$, where
-    $\sigma = e^{\mathrm{logvar} / 2}$. A dimension is at the prior N(0, 1), and tells nothing of
-    an image, where the first is at most `tolerance` and the second within `tolerance` of 1.
+    For dimension $d$: $\frac{1}{N} \sum_n \lvert \mu_{nd} \rvert$ and
+    $\frac{1}{N} \sum_n \sigma_{nd}$, where $\sigma = e^{\mathrm{logvar} / 2}$. A dimension is at
+    the prior N(0, 1), and tells nothing of an image, where the first is at most `tolerance` and the
+    second within `tolerance` of 1.
     `divergence` is $\frac{1}{N} \sum_n \mathrm{KL}(N(\mu_{nd}, \sigma_{nd}^2) \| N(0, 1))$ in nats.
 
     Absolute means, because the means of a dimension that is in use lie on both sides of 0.
