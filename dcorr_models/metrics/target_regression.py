@@ -40,8 +40,8 @@ def target_regression(
     r"""The error of an ordinary least-squares fit from codes to targets, on unseen images.
 
     For each target: `per_target` $= \frac{1}{M} \sum_m \lvert w \cdot c_m + b - t_m \rvert$, with
-    the $w$ and $b$ that minimise the squared error over the training codes, of least norm where several
-    do. From class codes a high error is good, as in LORD's table 2: nothing of the content
+    the $w$ and $b$ that minimise the squared error over the training codes, of least norm where
+    several do. From class codes a high error is good, as in LORD's table 2: nothing of the content
     can be read there. An error says little alone, so that the one of the best constant, the mean
     of the training targets, stands beside it as `..._unread`.
 
