@@ -393,6 +393,7 @@ class LORD(ClassContent):
             steps=self.latent_steps,
             lr=self.scale.latent_lr,
             betas=self.scale.betas,
+            eps=self.scale.eps,
         )
 
     def _warn_of_single_images(self, labels: Tensor) -> None:

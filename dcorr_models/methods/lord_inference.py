@@ -22,6 +22,7 @@ def optimised_codes(
     steps: int,
     lr: float,
     betas: tuple[float, float],
+    eps: float,
 ) -> Codes:
     r"""Both codes of each image, found by Adam while the generator stays as it is.
 
@@ -37,6 +38,7 @@ def optimised_codes(
         steps: updates.
         lr: learning rate.
         betas: Adam's two decay rates.
+        eps: Adam's ε.
 
     Returns:
         (N, class_dim) and (N, content_dim), without a graph.
@@ -44,7 +46,7 @@ def optimised_codes(
     count = len(images)
     with torch.enable_grad(), frozen(generator):
         codes = [code.detach().repeat(count, 1).requires_grad_() for code in start]
-        optimizer = Adam(codes, lr=lr, betas=betas)
+        optimizer = Adam(codes, lr=lr, betas=betas, eps=eps)
         for _ in range(steps):
             optimizer.zero_grad(set_to_none=True)
             # Times N: the gradient of an image's codes is then that of its own loss.

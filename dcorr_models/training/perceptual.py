@@ -37,13 +37,11 @@ class Column(NamedTuple):
 COLUMNS = {
     "keras": Column(caffe=True, tap_weight=0.2, pixel_weight=0.0),
     "port": Column(caffe=False, tap_weight=1.0, pixel_weight=1.0),
-    "paper": Column(caffe=False, tap_weight=1.0, pixel_weight=1.0),
+    # Not said but for "as implemented by Hoshen and Malik 2019". The paper's λ goes with the Keras
+    # release's scale of the loss, in which its table 5 is, too.
+    "paper": Column(caffe=True, tap_weight=0.2, pixel_weight=0.0),
 }
-"""LORD's Keras release, its PyTorch port, and the paper.
-
-The paper says no more than "as implemented by Hoshen and Malik 2019"; the code of those authors
-with these five taps is the port's loss.
-"""
+"""LORD's Keras release, its PyTorch port, and the paper."""
 
 _CAFFE_FILE = "88682ab5"  # torchvision's IMAGENET1K_FEATURES: Caffe's weights, channels as RGB
 _TORCHVISION_FILE = "397923af"  # IMAGENET1K_V1
@@ -83,8 +81,8 @@ class PerceptualLoss(Configurable, nn.Module):
     for each image, and then the mean over the images. LORD's Keras release (`keras`) shows VGG-16
     images from 0 to 255, less Caffe's means, with w_l = 1/5 and w_pixel = 0; its PyTorch port
     (`port`) shows it images as they are, from 0 to 1, with w_l = w_pixel = 1; the paper does not
-    say (`paper`: as the port). The scales are far apart: a weight of another term in a loss belongs
-    to one column.
+    say (`paper`: as `keras`, in whose scale its other weights are). The scales are far apart: a
+    weight of another term in a loss belongs to one column.
 
     Hand it to a stage as one of its `fixed` networks: it then follows the device, the memory format
     and compilation, learns nothing, and is in no checkpoint. `with fabric.autocast():` around the
@@ -96,7 +94,7 @@ class PerceptualLoss(Configurable, nn.Module):
             frozen in place.
         weights: of a named network: a file or a name, see `nets.perceptual.vgg16`. By default
             torchvision's file in torch's cache: the one trained by torchvision, or Caffe's for
-            `keras`.
+            `keras` and `paper`.
         column: weights of taps and pixels, and VGG-16's input, of a published code. For networks
             other than VGG-16 the weights alone: what they are shown is their own.
         taps: layers of a named network. A side of 32 pixels is enough for all five: they have
@@ -267,8 +265,8 @@ def _column_vgg16(
     if normalisation is None:
         if file == (_TORCHVISION_FILE if column.caffe else _CAFFE_FILE):
             raise UserError(
-                f"{built.name} was trained on another input than this column's: column keras goes "
-                "with Caffe's weights (IMAGENET1K_FEATURES, or Keras's own), port and paper with "
+                f"{built.name} was trained on another input than this column's: keras and paper go "
+                "with Caffe's weights (IMAGENET1K_FEATURES, or Keras's own), port with "
                 "torchvision's (IMAGENET1K_V1); or set normalisation"
             )
         # Keras and Caffe keep the first layer's channels as blue, green, red.

@@ -17,6 +17,7 @@ from dcorr_models.methods.lord_leakage import linear_leakage
 from dcorr_models.methods.lord_settings import SCALES, VARIANTS
 from dcorr_models.training.fit import LoopSettings, fit
 from dcorr_models.training.logs import read_log
+from dcorr_models.training.perceptual import COLUMNS
 from dcorr_models.training.stage import Stage
 from tests.dcorr_models.methods.lord_toys import CLASS_DIM, CONTENT_DIM, ToyGenerator, toy_lord
 from tests.dcorr_models.toy import ToyAttributes, ToyContents
@@ -280,6 +281,13 @@ def test_attributes_have_two_embeddings_each(combine: str, tmp_path):
         toy_lord(**(options | {"combine": "concatenation", "class_dim": 4}))
 
 
+def test_codes_of_new_images_are_found_with_the_epsilon_of_all_adams():
+    """An ε far above the gradients leaves the codes where they began."""
+    model = toy_lord(variant="without-second-stage", latent_steps=5, latent_lr=0.05, eps=1e6)
+    found = model.encode(torch.rand(2, 1, 12, 12))
+    assert found.residual.abs().max() < 1e-6
+
+
 def test_without_the_second_stage_codes_of_new_images_are_optimised():
     model = toy_lord(variant="without-second-stage", latent_steps=40, latent_lr=0.05, decay=0.0)
     assert [name for name, _ in model.named_children()] == ["embeddings", "generator"]
@@ -313,6 +321,7 @@ def test_presets_are_the_published_columns_and_each_number_can_be_set():
     assert (port.decay, port.content_weight, port.slope) == (1e-4, 10.0, 0.01)
     assert (paper.lr, paper.latent_lr, paper.decay, paper.epochs) == (1e-4, 1e-3, 1e-3, 200)
     assert paper.column == "keras"
+    assert COLUMNS["paper"] == COLUMNS[paper.column], "one meaning of the paper's loss"
     for name, column in SCALES.items():
         assert toy_lord(scale=name, batch_size=None).scale == column
     changed = {
