@@ -12,19 +12,27 @@ from dcorr_models.methods.base import Method
 from dcorr_models.training.sampler import images_of_small_classes
 from dcorr_models.training.stage import Stage
 
-__all__ = ["admit", "check_fit"]
+__all__ = ["admit", "check_data", "check_fit"]
 
 
 def admit(
     method: Method, data: DataSource, splits: Splits, stages: list[Stage], *, processes: int
 ) -> None:
     """Raises `UserError` for whatever of method and data cannot be trained together."""
-    check_fit(method, data)
-    check_labels(method, data, splits.train)
+    check_data(method, data, splits.train)
     for stage in stages:
         _check_batch(stage, len(splits.train), processes)
         _check_groups(stage, data, splits.train, processes)
     rehearse(method, splits.train)
+
+
+def check_data(method: Method, data: DataSource, split: LabelledImages) -> None:
+    """What can be said before a method meets its images: raises `UserError` where they do not fit.
+
+    `Method.meet` may count on it.
+    """
+    check_fit(method, data)
+    check_labels(method, data, split)
 
 
 def check_fit(method: Method, data: DataSource) -> None:

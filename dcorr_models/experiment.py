@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from dcorr_models.admission import admit
+from dcorr_models.admission import admit, check_data
 from dcorr_models.data.base import DataSource, Splits
 from dcorr_models.data.splitting import check_seed
 from dcorr_models.errors import CheckpointError, RunError, UserError
@@ -76,6 +76,7 @@ def train(
     # Everything that can be refused is looked at before the folder is touched.
     check_seed(seed)
     splits = data.splits()
+    check_data(method, data, splits.train)
     method.meet(splits.train)
     stages = method.stages()
     admit(method, data, splits, stages, processes=fabric.world_size)

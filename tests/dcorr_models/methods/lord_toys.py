@@ -28,17 +28,23 @@ def toy_encoder(out: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(144, 12), nn.Tanh(), nn.Linear(12, out))
 
 
-def toy_lord(seed: int = 0, *, train: LabelledImages | None = None, **options: object) -> LORD:
-    """Ready to train on `ToyContents`, or on other images."""
-    torch.manual_seed(seed)
-    kl = str(options.get("variant", "lord")).endswith("-kl")
-    settings: dict = {
-        "image_shape": (1, 12, 12), "num_labels": 8,
+def toy_settings(variant: str = "lord") -> dict:
+    """Of a LORD for `ToyContents`."""
+    kl = variant.endswith("-kl")
+    return {
+        "image_shape": (1, 12, 12), "num_labels": 8, "variant": variant,
         "class_dim": CLASS_DIM, "content_dim": CONTENT_DIM,
         "reconstruction": "l1", "batch_size": 16, "steps": 10, "encoder_steps": 10,
         "generator": ToyGenerator(), "class_encoder": toy_encoder(CLASS_DIM),
         "content_encoder": toy_encoder(CONTENT_DIM * (2 if kl else 1)),
     }  # fmt: skip
-    model = LORD(**(settings | options))
+
+
+def toy_lord(
+    seed: int = 0, *, train: LabelledImages | None = None, variant: str = "lord", **options: object
+) -> LORD:
+    """Ready to train on `ToyContents`, or on other images."""
+    torch.manual_seed(seed)
+    model = LORD(**(toy_settings(variant) | options))
     model.meet(ToyContents().splits().train if train is None else train)
     return model

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from dcorr_models import experiment
 from dcorr_models.data import LabelledImages
 from dcorr_models.errors import UserError
 from dcorr_models.methods import LORD, Codes
@@ -19,7 +20,13 @@ from dcorr_models.training.fit import LoopSettings, fit
 from dcorr_models.training.logs import read_log
 from dcorr_models.training.perceptual import COLUMNS
 from dcorr_models.training.stage import Stage
-from tests.dcorr_models.methods.lord_toys import CLASS_DIM, CONTENT_DIM, ToyGenerator, toy_lord
+from tests.dcorr_models.methods.lord_toys import (
+    CLASS_DIM,
+    CONTENT_DIM,
+    ToyGenerator,
+    toy_lord,
+    toy_settings,
+)
 from tests.dcorr_models.toy import ToyAttributes, ToyContents
 
 EVERY_STEP = LoopSettings(progress=False, log_every=1, save_every=100)
@@ -383,6 +390,22 @@ def test_leakage_of_codes_that_say_all_and_nothing():
 def test_refused_in_one_line(options, message):
     with pytest.raises(UserError, match=message):
         toy_lord(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_labels": 3}, "8 classes, LORD was made for 3 classes: set --method.num_labels"),
+        ({"num_labels": 8, "multilabel": True}, "LORD was made for 8 attributes"),
+    ],
+)
+def test_other_labels_than_it_was_made_for_are_refused_before_it_meets_them(
+    options, message, tmp_path
+):
+    model = LORD(**(toy_settings() | options))
+    with pytest.raises(UserError, match=message):
+        experiment.train(model, ToyContents(), tmp_path / "run", seed=1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_stages_before_the_training_images_are_refused():
