@@ -24,12 +24,14 @@ QUICK = {
     "classifier_epochs": 1,
     "probe_images": 500,
 }
+QUICK_TRANSFER = {"pairs": 50, "probe_steps": 100, "probe_images": 300}
 
 
 def measured(folder: Path, config: str, *words: object) -> Mapping[str, Any]:
     """Trains, evaluates and reports as a user would; the content of evaluation.json."""
-    quick = [str(word) for word in words if str(word).startswith("--attributes")]
-    options = [str(word) for word in words if not str(word).startswith("--attributes")]
+    protocol = ("--attributes.", "--transfer.")
+    quick = [str(word) for word in words if str(word).startswith(protocol)]
+    options = [str(word) for word in words if not str(word).startswith(protocol)]
     run = str(folder / config)
     training = ["train", "--config", config, "--run", run, "--accelerator", "cpu"]
     assert main([*training, "--loop.progress", "false", *options]) == 0
@@ -51,11 +53,12 @@ def test_every_small_config_trains_measures_and_reports(tmp_path: Path, config: 
         if name.endswith("steps")
     ]
     assert shorter, "a small config says how long it trains"
-    faces = "faces" in config
+    faces, sprites = "faces" in config, "sprites" in config
     quick = [f"--attributes.{name}={value}" for name, value in QUICK.items() if faces]
+    quick += [f"--transfer.{name}={value}" for name, value in QUICK_TRANSFER.items() if sprites]
     found = measured(tmp_path, config, *shorter, *quick)
     assert 0 < found["reconstruction"]["rmse"]["mean"] < 0.6
-    kind = "class_content" if "sprites" in config else "attributes" if faces else "classes"
+    kind = "class_content" if sprites else "attributes" if faces else "classes"
     assert found["kind"] == kind
 
 
