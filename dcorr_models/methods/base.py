@@ -38,6 +38,8 @@ class Method(Configurable, nn.Module, ABC):
     """What the data call the labels, once a method has met its data (`train`, `load_run`)."""
     has_label_code: bool = True
     """False: `Codes.label` has no columns, all is in the residual code, nothing can be edited."""
+    has_encoder: bool = True
+    """False: it draws images, and gives an image no codes: `encode` raises `UserError`."""
     has_class_vectors: bool = False
     """True: `Codes.label` describes a class by a learned vector; an edit takes another image's."""
     infers_attributes: bool = True
