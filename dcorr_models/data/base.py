@@ -13,7 +13,10 @@ from torch.utils.data import Dataset
 from dcorr_models.errors import DataError
 from dcorr_models.settings import Configurable
 
-__all__ = ["DataSource", "LabelledImages", "Splits", "collate_batch"]
+__all__ = ["UNLABELLED", "DataSource", "LabelledImages", "Splits", "collate_batch", "is_unlabelled"]
+
+UNLABELLED = -1
+"""The class of an image whose class is not told. Only training splits hold such images."""
 
 
 class LabelledImages(Dataset[dict[str, Tensor]]):
@@ -27,7 +30,8 @@ class LabelledImages(Dataset[dict[str, Tensor]]):
 
     Args:
         images: uint8 tensor of shape (N, C, H, W); a tensor over a memory map serves as well.
-        labels: int64 of shape (N,), a class each, or float32 of shape (N, A), the attributes.
+        labels: int64 of shape (N,), a class each, or -1 (`UNLABELLED`) where it is not told; or
+            float32 of shape (N, A), the attributes.
         value_range: Lowest and highest value of the float images.
         content: int64 of shape (N,), where it is known: which of the data set's contents an image
             shows. Images of one content differ by their classes alone. Metrics alone read it.
@@ -188,6 +192,24 @@ def collate_batch(batch: dict[str, Tensor] | list[dict[str, Tensor]]) -> dict[st
     return {key: torch.stack([sample[key] for sample in batch]) for key in batch[0]}
 
 
+def is_unlabelled(labels: Tensor) -> Tensor:
+    """Which images have no label.
+
+    Args:
+        labels: those of a data set; attributes are always known.
+
+    Returns:
+        A bool tensor of shape (N,).
+
+    Example:
+        >>> is_unlabelled(torch.tensor([3, -1])).tolist()
+        [False, True]
+    """
+    if labels.ndim != 1 or labels.is_floating_point():
+        return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    return labels == UNLABELLED
+
+
 def _check_images_and_labels(images: Tensor, labels: Tensor) -> None:
     if images.dtype != torch.uint8:
         raise TypeError(f"images must be uint8, got {images.dtype}")
@@ -200,6 +222,10 @@ def _check_images_and_labels(images: Tensor, labels: Tensor) -> None:
         raise ValueError(
             "labels must have shape (N,) as int64 or (N, A) as float32, "
             f"got {tuple(labels.shape)} as {labels.dtype}"
+        )
+    if not labels.is_floating_point() and len(labels) and labels.min() < UNLABELLED:
+        raise ValueError(
+            f"labels must be 0 or more, or {UNLABELLED} for no label, got {int(labels.min())}"
         )
     if len(images) != len(labels):
         raise ValueError(

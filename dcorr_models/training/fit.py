@@ -30,7 +30,7 @@ from dcorr_models.training.logs import (
     tensorboard_writer,
 )
 from dcorr_models.training.random_state import seed_everything, set_random_state
-from dcorr_models.training.sampler import GroupedBatchSampler, StepBatchSampler
+from dcorr_models.training.side_by_side import batch_sampler
 from dcorr_models.training.stage import Stage
 
 __all__ = ["LoopSettings", "fit"]
@@ -99,7 +99,8 @@ def fit(
             architecture.
         RunError: a loss became NaN or infinite.
         ValueError: the batch is larger than the data set or not divisible by the processes, or
-            some classes have fewer images than `stage.images_per_class`.
+            some classes have fewer images than `stage.images_per_class`; no image has a label, or
+            none has none where the stage reads such images.
     """
     settings = settings or LoopSettings()
     path = folder / "checkpoints" / f"{stage.name}.ckpt"
@@ -203,24 +204,25 @@ def _batches(
     seed: int,
     settings: LoopSettings,
 ) -> Any:
-    which: dict[str, int] = {
-        "batch_size": stage.batch_size,
-        "seed": seed,
-        "start": start,
-        "stop": stage.max_steps,
-        "rank": fabric.global_rank,
-        "world_size": fabric.world_size,
-    }
-    size, labels = stage.images_per_class, getattr(dataset, "labels", None)
-    if size is None:
-        sampler = StepBatchSampler(len(cast(Sized, dataset)), **which)
-    elif labels is not None:
-        sampler = GroupedBatchSampler(labels, images_per_class=size, **which)
-    else:
+    labels = getattr(dataset, "labels", None)
+    labels = labels if isinstance(labels, Tensor) else None
+    if labels is None and (stage.images_per_class or stage.unlabelled_batch_size):
         raise TypeError(
-            f"stage {stage.name!r} takes groups of one class: its data set needs an attribute "
-            f"`labels`, which {type(dataset).__name__} has not"
+            f"stage {stage.name!r} chooses its images by their labels: its data set needs a "
+            f"tensor `labels`, which {type(dataset).__name__} has not"
         )
+    sampler = batch_sampler(
+        len(cast(Sized, dataset)),
+        labels,
+        batch_size=stage.batch_size,
+        images_per_class=stage.images_per_class,
+        unlabelled_batch_size=stage.unlabelled_batch_size,
+        seed=seed,
+        start=start,
+        stop=stage.max_steps,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
     return batches(
         dataset,
         sampler,

@@ -72,6 +72,9 @@ class Stage:
         schedulers: learning-rate schedules, stepped once after every step.
         images_per_class: a batch holds groups of so many images of one class, which follow each
             other in it; each process has whole groups. None: images in any order.
+        unlabelled_batch_size: so many images without a label (label -1) follow the `batch_size`
+            labelled ones in every batch, over all processes; `side_by_side` parts them. None: a
+            batch holds labelled images alone.
 
     In `step` use `self.networks[...]`, `self.run_fixed(...)`, `self.step_index` (0 in the first
     step, for schedules) and `self.update(name, loss)`. What a step returns is made without looking
@@ -93,6 +96,7 @@ class Stage:
         fixed: Mapping[str, nn.Module] | None = None,
         schedulers: Mapping[str, LRScheduler] | None = None,
         images_per_class: int | None = None,
+        unlabelled_batch_size: int | None = None,
     ) -> None:
         if max_steps < 0:
             raise ValueError(f"max_steps must be 0 or more, got {max_steps}")
@@ -103,6 +107,10 @@ class Stage:
                 "images_per_class must be 1 or more and divide the batch_size "
                 f"({batch_size}), got {images_per_class}"
             )
+        if unlabelled_batch_size is not None and unlabelled_batch_size < 1:
+            raise ValueError(
+                f"unlabelled_batch_size must be 1 or more, or None, got {unlabelled_batch_size}"
+            )
         self.name = name
         self.networks: dict[str, Any] = dict(networks)
         self.optimizers: dict[str, Any] = dict(optimizers)
@@ -111,6 +119,7 @@ class Stage:
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.images_per_class = images_per_class
+        self.unlabelled_batch_size = unlabelled_batch_size
         self.step_index = 0
         self.fabric: Fabric | None = None
         self._flags: list[tuple[nn.Parameter, bool]] = []
@@ -149,6 +158,16 @@ class Stage:
         networks = (*self.networks.values(), *self.fixed.values())
         dtype = next(filter(None, map(floating_dtype, networks)), batch["image"].dtype)
         return self.execution.place({**batch, "image": batch["image"].to(dtype)})
+
+    def side_by_side(self, batch: Batch) -> tuple[Batch, Batch]:
+        """The labelled and the unlabelled part of this process's batch, without looking at labels.
+
+        With several processes each has its share of both.
+        """
+        assert self.fabric is not None, "setup() comes before side_by_side()"
+        labelled = self.batch_size // self.fabric.world_size
+        first = {key: rows[:labelled] for key, rows in batch.items()}
+        return first, {key: rows[labelled:] for key, rows in batch.items()}
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of every player. Returns detached scalars under stable names."""
