@@ -5,5 +5,7 @@ For attributes: `leakage_attributes`, `svm_editing` the error of SVMs on edits b
 `attribute_recognition` which attributes an edit changes.
 For class and content codes: `content_transfer` against the true image, by a `perceptual_distance`,
 `code_classifier` and `target_regression` what a code tells, and `posterior_collapse`.
+For drawn samples: `inception_score`, `intra_class_diversity`, `frechet_distance`, `class_purity` of
+class codes, and `axis_coverage` of points.
 Importing a file is cheap: scikit-learn and torchmetrics come in when a metric that needs them runs.
 """
