@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["EquilibriumGate", "GateDecision", "log_probability", "minimax_terms"]
+__all__ = [
+    "EquilibriumGate",
+    "GanLoss",
+    "GateDecision",
+    "critic_cost",
+    "generator_cost",
+    "log_probability",
+    "minimax_terms",
+]
+
+GanLoss = Literal["log", "hinge"]
 
 
 def log_probability(logits: Tensor, *, epsilon: float = 0.0) -> Tensor:
@@ -64,6 +74,55 @@ def minimax_terms(
     # 1 - sigmoid(l) = sigmoid(-l), exact where 1 - sigmoid(l) would round to 0.
     fake = -log_probability(-fake_logits, epsilon=epsilon).mean()
     return real, fake
+
+
+def critic_cost(logits: Tensor, *, real: bool, form: GanLoss = "log") -> Tensor:
+    """What a batch of real, or of generated, images costs the discriminator.
+
+    With l the logit and s = 1 for real images, -1 for generated ones:
+
+        log    mean -log sigmoid(s l)
+        hinge  mean max(0, 1 - s l)
+
+    Args:
+        logits: any shape, of one kind of images.
+        real: whether they are real.
+        form: see above.
+
+    Returns:
+        A scalar >= 0.
+
+    Example:
+        >>> logits = torch.tensor([0.5, 2.0])
+        >>> critic_cost(logits, real=True, form="hinge").item()
+        0.25
+        >>> critic_cost(logits, real=False, form="hinge").item()
+        2.25
+    """
+    signed = logits if real else -logits
+    cost = (1 - signed).relu() if form == "hinge" else -log_probability(signed)
+    return cost.mean()
+
+
+def generator_cost(logits: Tensor, *, form: GanLoss = "log") -> Tensor:
+    """What a batch of generated images costs the generator, in the form that does not saturate.
+
+        log    mean -log sigmoid(l)
+        hinge  mean -l
+
+    Args:
+        logits: any shape, of generated images.
+        form: see above.
+
+    Returns:
+        A scalar; >= 0 for `log`, of any sign for `hinge`.
+
+    Example:
+        >>> generator_cost(torch.tensor([0.5, 2.0]), form="hinge").item()
+        -1.25
+    """
+    cost = -logits if form == "hinge" else -log_probability(logits)
+    return cost.mean()
 
 
 class GateDecision(NamedTuple):
