@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcorr_models.data.base import DataSource, LabelledImages, Splits
+from dcorr_models.data.base import DataSource, LabelledImages, Splits, is_unlabelled
 from dcorr_models.editing import inference
 from dcorr_models.errors import DataError, UserError
 from dcorr_models.methods.base import Method
@@ -20,8 +20,17 @@ def admit(
 ) -> None:
     """Raises `UserError` for whatever of method and data cannot be trained together."""
     check_data(method, data, splits.train)
+    missing = int(is_unlabelled(splits.train.labels).sum())
+    if missing and not any(stage.unlabelled_batch_size for stage in stages):
+        raise UserError(
+            f"{missing} training images of {data.name} have no label (-1), and no stage of "
+            f"{type(method).__name__} with these settings reads such images: set "
+            "--method.unlabelled_batch_size, or leave --data.unknown_classes and --data.labelled "
+            "out"
+        )
     for stage in stages:
-        _check_batch(stage, len(splits.train), processes)
+        _check_batch(stage, len(splits.train) - missing, processes)
+        _check_unlabelled_batch(stage, data, missing, processes)
         _check_groups(stage, data, splits.train, processes)
     rehearse(method, splits.train)
 
@@ -71,11 +80,37 @@ def check_labels(method: Method, data: DataSource, split: LabelledImages) -> Non
             f"{data.name} promises classes, its labels are {labels.dtype} of shape "
             f"{tuple(labels.shape)}, wanted int64 of shape (N,)"
         )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= method.num_labels:
+    if len(labels) and int(labels.max()) >= method.num_labels:
         raise DataError(
-            f"{data.name} promises classes 0 to {method.num_labels - 1}, its labels go from "
-            f"{low} to {high}"
+            f"{data.name} has labels up to {int(labels.max())}, more classes than the "
+            f"{method.num_labels} (0 to {method.num_labels - 1}) that it promises and "
+            f"{type(method).__name__} was made for: correct the data or set --method.num_labels"
+        )
+    _check_unlabelled_images(method, data, labels)
+
+
+def _check_unlabelled_images(method: Method, data: DataSource, labels: Tensor) -> None:
+    known = labels[~is_unlabelled(labels)]
+    if not len(known):
+        raise DataError(
+            f"none of the {len(labels)} training images of {data.name} has a label: give some "
+            "labelled ones (--data.labelled)"
+        )
+    missing = len(labels) - len(known)
+    if missing and not method.takes_unlabelled:
+        raise DataError(
+            f"{missing} of {len(labels)} training images of {data.name} have no label (-1), and "
+            f"{type(method).__name__} with these settings learns from labelled ones alone: leave "
+            "--data.unknown_classes and --data.labelled out, or take a semi-supervised method"
+        )
+    empty = (known.bincount(minlength=method.num_labels) == 0).nonzero().flatten().tolist()
+    if empty and method.needs_every_class:
+        named = ", ".join(data.label_names[k] for k in empty[:20])
+        more = f" and {len(empty) - 20} more" if len(empty) > 20 else ""
+        raise DataError(
+            f"{type(method).__name__} needs labelled training images of every class, and "
+            f"{data.name} has none of {named}{more}: leave these classes out of the data, and set "
+            "--method.num_labels"
         )
 
 
@@ -122,7 +157,7 @@ def _check_batch(stage: Stage, available: int, processes: int) -> None:
     if size > available:
         raise UserError(
             f"stage {stage.name!r} takes batches of {size} but the training split has {available} "
-            "images: set --method.batch_size to fit"
+            "labelled images: set --method.batch_size to fit"
         )
     if size % processes:
         raise UserError(
@@ -136,6 +171,23 @@ def _check_batch(stage: Stage, available: int, processes: int) -> None:
         )
 
 
+def _check_unlabelled_batch(stage: Stage, data: DataSource, available: int, processes: int) -> None:
+    size = stage.unlabelled_batch_size
+    if size is None:
+        return
+    if size > available:
+        raise UserError(
+            f"stage {stage.name!r} takes {size} images without a label a step, and the training "
+            f"split of {data.name} has {available}: set --method.unlabelled_batch_size to fit, or "
+            "take PartlyLabelled data"
+        )
+    if size % processes:
+        raise UserError(
+            f"unlabelled_batch_size {size} is not divisible by the {processes} processes: "
+            "change --method.unlabelled_batch_size or --devices"
+        )
+
+
 def _check_groups(stage: Stage, data: DataSource, train: LabelledImages, processes: int) -> None:
     size = stage.images_per_class
     if size is None:
@@ -145,7 +197,8 @@ def _check_groups(stage: Stage, data: DataSource, train: LabelledImages, process
             f"stage {stage.name!r} takes {size} images of one class together, and {data.name} has "
             "attributes, not classes"
         )
-    small = images_of_small_classes(train.labels, size)
+    labels = train.labels[~is_unlabelled(train.labels)]
+    small = images_of_small_classes(labels, size)
     if small:
         named = ", ".join(f"{data.label_names[k]} ({n})" for k, n in list(small.items())[:20])
         more = f" and {len(small) - 20} more" if len(small) > 20 else ""
@@ -160,7 +213,7 @@ def _check_groups(stage: Stage, data: DataSource, train: LabelledImages, process
             f"{groups} groups of {size} images ({stage.name!r}) are not divisible by the "
             f"{processes} processes: change --method.batch_size or --devices"
         )
-    whole = int(train.labels.bincount().div(size, rounding_mode="floor").sum()) * size
+    whole = int(labels.bincount().div(size, rounding_mode="floor").sum()) * size
     if stage.batch_size > whole:
         raise UserError(
             f"stage {stage.name!r} takes batches of {stage.batch_size} but the training split has "

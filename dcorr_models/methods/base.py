@@ -46,6 +46,11 @@ class Method(Configurable, nn.Module, ABC):
     """False: the label code of every image is 0, and an edit of an attribute adds to the image."""
     intensities: tuple[float, float] = (-1.5, 3.0)
     """Weakest and strongest value that an edit of an attribute writes into the label code."""
+    takes_unlabelled: bool = False
+    """True: training images without a label (class -1) are learned from, in a stage with an
+    `unlabelled_batch_size`. Set on the object where its settings decide."""
+    needs_every_class: bool = False
+    """True: a class without a labelled training image cannot be learned."""
 
     def meet(self, train: LabelledImages) -> None:
         """Called by `train` before `stages`, for what depends on the training images' number."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from dcorr import DCov2Loss
 from dcorr_models.admission import admit
-from dcorr_models.data import LabelledImages
+from dcorr_models.data import LabelledImages, Splits
 from dcorr_models.errors import UserError
 from dcorr_models.evaluation import evaluate
 from dcorr_models.experiment import train
@@ -106,8 +106,9 @@ def test_an_output_that_cannot_reach_the_datas_range_is_refused():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.full((96,), 4), "its labels go from 4 to 4"),
-        (torch.full((96,), -1), "its labels go from -1 to -1"),
+        (torch.full((96,), 4), "labels up to 4, more classes than the 4"),
+        (torch.full((96,), -1), "none of the 96 training images of toy has a label"),
+        (torch.arange(96) % 5 - 1, "20 of 96 training images of toy have no label .* CDNet"),
         (torch.zeros(96, 4), "wanted int64"),
     ],
 )
@@ -197,3 +198,61 @@ def test_groups_need_classes():
 def test_a_stage_refuses_groups_that_do_not_fill_its_batch(size):
     with pytest.raises(ValueError, match=f"divide the batch_size .24., got {size}"):
         grouped_stage(size, 24)
+
+
+def half_labelled(data: ToyImages, *, known: int = 48) -> Splits:
+    """The first images keep their labels, the others have none."""
+    splits = data.splits()
+    splits.train.labels[known:] = -1
+    return splits
+
+
+def mixed_stage(**options: int | None) -> Stage:
+    settings: dict = {"batch_size": 24, "unlabelled_batch_size": 24}
+    return Stage("mixed", networks={}, optimizers={}, max_steps=1, **(settings | options))
+
+
+def test_unlabelled_images_are_for_methods_that_take_them():
+    data, method = ToyImages(), toy_cdnet()
+    with pytest.raises(UserError, match=r"48 of 96 training images .* learns from labelled ones"):
+        admit(method, data, half_labelled(data), method.stages(), processes=1)
+    method.takes_unlabelled = True
+    admit(method, data, half_labelled(data), [mixed_stage()], processes=2)
+
+
+@pytest.mark.parametrize(
+    ("stage", "processes", "message"),
+    [
+        ({"unlabelled_batch_size": None}, 1, "48 training images .* and no stage of CDNet"),
+        ({"unlabelled_batch_size": 49}, 1, "49 images without a label a step, .* of toy has 48"),
+        ({"unlabelled_batch_size": 9}, 2, "unlabelled_batch_size 9 is not divisible by the 2"),
+        ({"batch_size": 49}, 1, "batches of 49 but the training split has 48 labelled images"),
+        ({"images_per_class": 13, "batch_size": 26}, 1, r"fewer training images: 0 \(12\), 1"),
+    ],
+)
+def test_batches_that_partly_labelled_data_cannot_give_are_refused(stage, processes, message):
+    data, method = ToyImages(), toy_cdnet()
+    method.takes_unlabelled = True
+    with pytest.raises(UserError, match=message):
+        admit(method, data, half_labelled(data), [mixed_stage(**stage)], processes=processes)
+
+
+def test_a_stage_of_unlabelled_images_needs_some():
+    data, method = ToyImages(), toy_cdnet()
+    with pytest.raises(UserError, match=r"takes 24 images without a label .* of toy has 0"):
+        admit(method, data, data.splits(), [mixed_stage()], processes=1)
+
+
+def test_classes_without_samples_are_named_where_each_is_needed():
+    data, method = ToyImages(), toy_cdnet()
+    splits = data.splits()
+    splits.train.labels.clamp_(max=1)
+    admit(method, data, splits, method.stages(), processes=1)
+    method.needs_every_class = True
+    with pytest.raises(UserError, match="images of every class, and toy has none of 2, 3: leave"):
+        admit(method, data, splits, method.stages(), processes=1)
+
+
+def test_a_class_below_no_label_is_refused():
+    with pytest.raises(ValueError, match="0 or more, or -1 for no label, got -2"):
+        LabelledImages(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), torch.tensor([0, -2]))
