@@ -10,16 +10,20 @@ from dcorr_models.data.base import DataSource, LabelledImages, Splits, collate_b
 from dcorr_models.data.cars3d import Cars3D
 from dcorr_models.data.cartoon_faces import CartoonFaces
 from dcorr_models.data.celeba import CelebA
+from dcorr_models.data.cifar10 import CIFAR10
 from dcorr_models.data.class_folders import ClassFolders
 from dcorr_models.data.digits import BundledDigits
 from dcorr_models.data.dsprites import DSprites
 from dcorr_models.data.fashion_mnist import FashionMNIST
 from dcorr_models.data.image_folder import ImageFolder
 from dcorr_models.data.mnist import MNIST
+from dcorr_models.data.partly_labelled import PartlyLabelled
 from dcorr_models.data.small_norb import SmallNORB
 from dcorr_models.data.sprites import Sprites
+from dcorr_models.data.three_moons import ThreeMoons
 
 __all__ = [
+    "CIFAR10",
     "MNIST",
     "BundledDigits",
     "Cars3D",
@@ -31,8 +35,10 @@ __all__ = [
     "FashionMNIST",
     "ImageFolder",
     "LabelledImages",
+    "PartlyLabelled",
     "SmallNORB",
     "Splits",
     "Sprites",
+    "ThreeMoons",
     "collate_batch",
 ]

@@ -22,6 +22,9 @@ UNLABELLED = -1
 class LabelledImages(Dataset[dict[str, Tensor]]):
     """Images kept as bytes in memory, handed out as floats, whole batches at a time.
 
+    Numbers that bytes cannot hold, such as points of a plane as images of shape (2, 1, 1), are kept
+    as floats and handed out as they are.
+
     The images stay uint8, a quarter of their size as floats, and become floats batch by batch:
     `byte / 255 * (high - low) + low`. PyTorch's `DataLoader` asks a data set that has
     `__getitems__` for a whole batch in one call; with `collate_fn=collate_batch` nothing loops
@@ -29,18 +32,20 @@ class LabelledImages(Dataset[dict[str, Tensor]]):
     `__getitems__` alone: the single sample is a batch of one.
 
     Args:
-        images: uint8 tensor of shape (N, C, H, W); a tensor over a memory map serves as well.
+        images: uint8 tensor of shape (N, C, H, W); a tensor over a memory map serves as well. Or
+            float32.
         labels: int64 of shape (N,), a class each, or -1 (`UNLABELLED`) where it is not told; or
             float32 of shape (N, A), the attributes.
-        value_range: Lowest and highest value of the float images.
+        value_range: Lowest and highest value of the float images; of float32 ones, what metrics
+            measure by and pictures are drawn in: nothing is cut off.
         content: int64 of shape (N,), where it is known: which of the data set's contents an image
             shows. Images of one content differ by their classes alone. Metrics alone read it.
         targets: float32 of shape (N, T), where they are known: numbers that a code may be asked
             for, such as landmarks or the factors of a rendering. Metrics alone read them.
 
     Raises:
-        TypeError: If `images` is not uint8, `labels` neither int64 nor float32, `content` not
-            int64, or `targets` not float32.
+        TypeError: If `images` is neither uint8 nor float32, `labels` neither int64 nor float32,
+            `content` not int64, or `targets` not float32.
         ValueError: If the shapes do not fit each other, or `value_range` is empty.
 
     Example:
@@ -112,6 +117,8 @@ class LabelledImages(Dataset[dict[str, Tensor]]):
         return batch["image"], batch["label"]
 
     def _to_float(self, images: Tensor) -> Tensor:
+        if images.is_floating_point():
+            return images
         low, high = self.value_range
         floats = images.to(torch.float32).div_(255.0)
         return floats if (low, high) == (0.0, 1.0) else floats.mul_(high - low).add_(low)
@@ -146,6 +153,13 @@ class DataSource(Configurable, ABC):
     @abstractmethod
     def splits(self) -> Splits:
         """Read the data and return its parts, always the same ones for the same arguments."""
+
+    def evaluation_splits(self) -> Splits:
+        """What metrics measure and pictures show: `splits`, with labels that training is not told.
+
+        The same images in the same order; this default returns `splits`.
+        """
+        return self.splits()
 
     def prepare(self, *, mirror: str | None = None, say: Callable[[str], None] = print) -> None:
         """Download what can be downloaded; this default says that there is nothing to do.
@@ -211,8 +225,8 @@ def is_unlabelled(labels: Tensor) -> Tensor:
 
 
 def _check_images_and_labels(images: Tensor, labels: Tensor) -> None:
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images must be uint8, got {images.dtype}")
+    if images.dtype not in (torch.uint8, torch.float32):
+        raise TypeError(f"images must be uint8, or float32 as they are, got {images.dtype}")
     if images.ndim != 4:
         raise ValueError(f"images must have shape (N, C, H, W), got {tuple(images.shape)}")
     ranks = {torch.int64: 1, torch.float32: 2}

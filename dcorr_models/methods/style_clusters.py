@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from dcorr_models.data.base import DataSource, LabelledImages, Splits
+from dcorr_models.data.base import DataSource, LabelledImages, Splits, is_unlabelled
+from dcorr_models.data.views import relabelled
 from dcorr_models.errors import DataError
 from dcorr_models.nets.perceptual import efficientnet_lite0, vgg16
 
@@ -77,24 +78,6 @@ def style_clusters(
     return _nearest_style(found, labels, centres, styles)
 
 
-class _Relabelled(LabelledImages):
-    """The images of a split with other labels, drawn as the split itself draws them."""
-
-    def __init__(self, split: LabelledImages, labels: Tensor) -> None:
-        super().__init__(
-            split.images,
-            labels,
-            value_range=split.value_range,
-            content=split.content,
-            targets=split.targets,
-        )
-        self._split = split
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        batch = self._split.__getitems__(indices)
-        return {**batch, "label": self.labels[batch["index"]]}
-
-
 class StyleClusters(DataSource):
     """Another data set with its classes divided into styles by k-means (LORD's Algorithm 1).
 
@@ -135,7 +118,7 @@ class StyleClusters(DataSource):
         Raises:
             DataError: a class with fewer training images than styles, or none at all.
         """
-        parts, phi = self.source.splits(), _chosen_features(*self._chosen, self.value_range)
+        parts, phi = _labelled_splits(self), _chosen_features(*self._chosen, self.value_range)
         names = self.source.label_names
         train = _features_of_split(parts.train, phi)
         centres = _centres_of_classes(train, parts.train.labels, self.styles, self.seed, names)
@@ -149,7 +132,7 @@ class StyleClusters(DataSource):
                 )
         return Splits(
             *(
-                _relabelled(part, _nearest_style(f, part.labels, centres, self.styles))
+                relabelled(part, _nearest_style(f, part.labels, centres, self.styles))
                 for part, f in zip(parts, found, strict=True)
             )
         )
@@ -188,7 +171,7 @@ class SuperClasses(DataSource):
         Raises:
             DataError: fewer training classes than super-classes.
         """
-        parts, phi = self.source.splits(), _chosen_features(*self._chosen, self.value_range)
+        parts, phi = _labelled_splits(self), _chosen_features(*self._chosen, self.value_range)
         means: dict[int, npt.NDArray[np.float64]] = {}
         for part in parts:  # a class that training has is described by its training images
             found, labels = _features_of_split(part, phi), part.labels.numpy()
@@ -204,7 +187,7 @@ class SuperClasses(DataSource):
         table = torch.zeros(max(means) + 1, dtype=torch.int64)
         for k, mean in means.items():
             table[k] = int(model.predict(mean[None])[0])
-        return Splits(*(_relabelled(part, table[part.labels]) for part in parts))
+        return Splits(*(relabelled(part, table[part.labels]) for part in parts))
 
 
 def _check_source(own: Any, source: DataSource, **counts: int) -> None:
@@ -218,6 +201,17 @@ def _check_source(own: Any, source: DataSource, **counts: int) -> None:
     own.name = f"{source.name}, clustered"
     if hasattr(source, "target_names"):
         own.target_names = source.target_names
+
+
+def _labelled_splits(own: StyleClusters | SuperClasses) -> Splits:
+    parts = own.source.splits()
+    missing = sum(int(is_unlabelled(part.labels).sum()) for part in parts)
+    if missing:
+        raise DataError(
+            f"{missing} images of {own.source.name} have no label (-1), and clusters are made "
+            f"of labelled ones: put PartlyLabelled around {type(own).__name__}, not into it"
+        )
+    return parts
 
 
 def _chosen_features(
@@ -286,15 +280,3 @@ def _k_means(rows: npt.NDArray[np.float64], clusters: int, seed: int) -> Any:
     from sklearn.cluster import KMeans
 
     return KMeans(clusters, n_init=10, random_state=seed).fit(rows)
-
-
-def _relabelled(split: LabelledImages, labels: Tensor) -> LabelledImages:
-    if type(split).__getitems__ is not LabelledImages.__getitems__:
-        return _Relabelled(split, labels)
-    return LabelledImages(
-        split.images,
-        labels,
-        value_range=split.value_range,
-        content=split.content,
-        targets=split.targets,
-    )

@@ -92,7 +92,7 @@ class ResidentBatches:
     """Batches of images whose bytes lie on the device: nothing but indices travels.
 
     Bytes become floats by a table of the 256 values that the data set gives for them, so that the
-    images are those of the loader, bit for bit, on every device.
+    images are those of the loader, bit for bit, on every device. Images kept as floats stay so.
 
     Args:
         dataset: images and labels.
@@ -128,8 +128,9 @@ class ResidentBatches:
         for indices in self.sampler:
             # Not blocking: a wait here would let the GPU run dry at every step.
             index = torch.tensor(indices).to(self.device, non_blocking=True)
+            images = self.images[index]
             yield {
-                "image": self.values[self.images[index].int()],
+                "image": images if images.is_floating_point() else self.values[images.int()],
                 "label": self.labels[index],
                 "index": index,
             }

@@ -128,7 +128,7 @@ CLASSES = torch.zeros(3, dtype=torch.int64)
 @pytest.mark.parametrize(
     ("images", "labels", "error", "message"),
     [
-        (BYTES.float(), CLASSES, TypeError, "images must be uint8, got torch.float32"),
+        (BYTES.double(), CLASSES, TypeError, "uint8, or float32 as they are, got torch.float64"),
         (
             BYTES[:, 0],
             CLASSES,
