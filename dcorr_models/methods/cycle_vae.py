@@ -67,6 +67,8 @@ class CycleVAE(ClassContent):
         batch_size: images of an update: two for each pair of the authors' code.
         steps: updates of each cycle.
         lr: learning rate of both optimizers, each of which is Adam.
+        reverse_lr: rate of the reverse cycle's, where it is not to be the same. `reverse_weight`
+            alone hardly slows that cycle down: Adam's updates do not grow with the loss.
         betas: Adam's decay rates of the two moments.
         lr_milestones: updates after which the rate is multiplied by `lr_decay`.
         lr_decay: factor at each milestone.
@@ -94,6 +96,7 @@ class CycleVAE(ClassContent):
         batch_size: int = 128,
         steps: int = 93_700,
         lr: float = 1e-4,
+        reverse_lr: float | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         lr_milestones: tuple[int, ...] = (74_960,),
         lr_decay: float = 0.1,
@@ -110,6 +113,7 @@ class CycleVAE(ClassContent):
             reverse_weight=reverse_weight,
             steps=steps,
             lr=lr,
+            reverse_lr=lr if reverse_lr is None else reverse_lr,
             lr_decay=lr_decay,
         )
         check_groups(batch_size, IMAGES_OF_A_PAIR)
@@ -128,7 +132,7 @@ class CycleVAE(ClassContent):
             reverse_weight=reverse_weight,
             steps=steps,
             batch_size=batch_size,
-            lr=lr,
+            lrs={"autoencoder": lr, "reverse": lr if reverse_lr is None else reverse_lr},
             betas=(betas[0], betas[1]),
             lr_milestones=tuple(lr_milestones),
             lr_decay=lr_decay,
@@ -200,7 +204,7 @@ class StepSettings(NamedTuple):
     reverse_weight: float
     steps: int
     batch_size: int
-    lr: float
+    lrs: dict[str, float]
     betas: tuple[float, float]
     lr_milestones: tuple[int, ...]
     lr_decay: float
@@ -216,7 +220,7 @@ class CycleStage(Stage):
             "reverse": parameters_of(model.encoder),
         }
         optimizers = {
-            name: Adam(parameters, lr=settings.lr, betas=settings.betas)
+            name: Adam(parameters, lr=settings.lrs[name], betas=settings.betas)
             for name, parameters in learning.items()
         }
         loss = model.reconstruction.loss()
