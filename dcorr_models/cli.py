@@ -1,4 +1,4 @@
-"""`dcorr-models` or `python -m dcorr_models`: prepare, train, evaluate, edit, report, compare.
+"""`dcorr-models` or `python -m dcorr_models`: from data to a trained model, measured and looked at.
 
 The constructors of methods and data sets are the options and their docstrings the help. A mistake
 of the caller is one line on standard error and exit code 2.
@@ -147,7 +147,7 @@ def _evaluate(options: Namespace, parser: Parser) -> None:
     folder.check_writable("copy the run to a folder that you may write to")
     result = evaluate(
         method,
-        data.splits(),
+        data.evaluation_splits(),
         seed=options.seed,
         attributes=protocols.attributes,
         transfer=protocols.transfer,
@@ -175,6 +175,28 @@ def _edit(options: Namespace, parser: Parser) -> None:
         intensities=options.intensities,
         class_of=options.class_of,
         content_of=options.content_of,
+        images=options.images,
+        indices=options.indices,
+        invert=options.invert,
+    )
+    print(f"written: {written}")
+
+
+def _inpaint(options: Namespace, parser: Parser) -> None:
+    from dcorr_models.editing import inpaint_files
+    from dcorr_models.experiment import load_run
+
+    if options.images and options.indices is not None:
+        raise UserError("--indices name test images, and image files are given: leave one out")
+    if options.out and (Path(options.out) / "inpainted.png").exists():
+        raise UserError(f"{options.out} already holds inpainted.png: give --out a new name")
+    folder, method, data = load_run(options.run)
+    written = inpaint_files(
+        method,
+        data,
+        Path(options.out or folder.path / "inpainted"),
+        mask=options.mask,
+        fill=options.fill,
         images=options.images,
         indices=options.indices,
         invert=options.invert,
@@ -223,7 +245,7 @@ def _report(options: Namespace, parser: Parser) -> None:
 
     folder, method, data = load_run(options.run)
     written = build_report(
-        folder, method, data.splits(), data_name=data.name, label_names=data.label_names
+        folder, method, data.evaluation_splits(), data_name=data.name, label_names=data.label_names
     )
     print(f"written: {written}")
 
@@ -258,6 +280,7 @@ COMMANDS: dict[str, Callable[[Namespace, Parser], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "edit": _edit,
+    "inpaint": _inpaint,
     "report": _report,
     "compare": _compare,
     "configs": _configs,

@@ -26,6 +26,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "train": _train_parser(),
         "evaluate": _run_parser("Measure a finished run on held-out data."),
         "edit": _edit_parser(),
+        "inpaint": _inpaint_parser(),
         "report": _run_parser("Write a run's report.html: curves, pictures, metrics, settings."),
         "compare": _compare_parser(),
         "configs": Parser(description="List the configs that come with the package."),
@@ -39,6 +40,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "train": "train a method into a run folder",
         "evaluate": "measure a finished run",
         "edit": "edit images with a finished run",
+        "inpaint": "fill a hole in images with a finished run",
         "report": "write report.html of a finished run",
         "compare": "put evaluated runs side by side",
         "configs": "list the configs that come with the package",
@@ -139,6 +141,32 @@ def _edit_parser() -> Parser:
     )
     parser.add_argument("--invert", action="store_true", help="your files are dark on white")
     parser.add_argument("--out", type=str | None, default=None, help="folder; default RUN/edited")
+    return parser
+
+
+def _inpaint_parser() -> Parser:
+    parser = _run_parser(
+        "Fill a hole in images with a finished run: both codes of what is left of an image say "
+        "what belongs there."
+    )
+    parser.add_argument(
+        "images", type=str, nargs="*", default=[], help="your own image files; or test images"
+    )
+    parser.add_argument(
+        "--mask",
+        type=str,
+        required=True,
+        help="the hole: right_half, bottom_half, box:TOP,LEFT,HEIGHT,WIDTH in pixels, or an image "
+        "file of the images' size, white where the hole is",
+    )
+    parser.add_argument(
+        "--fill", type=float, default=0.5, help="of the hole while it is read, 0 black to 1 white"
+    )
+    parser.add_argument(
+        "--indices", type=list[int] | None, default=None, help="test images; the first eight"
+    )
+    parser.add_argument("--invert", action="store_true", help="your files are dark on white")
+    parser.add_argument("--out", type=str | None, default=None, help="folder; RUN/inpainted")
     return parser
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "labelled_grid",
     "load_picture",
     "png_bytes",
+    "read_grey_levels",
     "read_image_file",
     "to_bytes",
 ]
@@ -282,6 +283,22 @@ def read_image_file(
     values = torch.from_numpy(np.array(small, dtype=np.float32)).reshape(height, width, channels)
     low, high = value_range
     return (values.movedim(-1, 0) / 255.0 * (high - low) + low).contiguous()
+
+
+def read_grey_levels(path: str | Path) -> Tensor:
+    """The grey levels of an image file in its own size, such as those of a mask.
+
+    Args:
+        path: a file that Pillow can read; what is transparent in it is white.
+
+    Returns:
+        uint8 (H, W), from 0, black, to 255, white.
+
+    Raises:
+        UserError: no such file, not an image, or a broken one.
+    """
+    picture = _eight_bits(_open(Path(path)), Path(path)).convert("L")
+    return torch.from_numpy(np.array(picture))
 
 
 def _open(path: Path) -> Image.Image:

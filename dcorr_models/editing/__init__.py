@@ -2,6 +2,7 @@
 
 An edit writes into `codes.label`, leaves `codes.residual` as it is, and decodes. Where the label
 code describes a class by a vector, the one of another image, or of a class, takes its place.
+Inpainting leaves both codes as they are: those of what is left of an image fill its hole.
 """
 
 from __future__ import annotations
@@ -15,17 +16,25 @@ from dcorr_models.editing.attributes import (
 )
 from dcorr_models.editing.classes import edit_class, style_transfer, swap_class
 from dcorr_models.editing.files import edit_files
+from dcorr_models.editing.inpaint_files import inpaint_files
+from dcorr_models.editing.inpainting import bottom_half, box, corrupt, inpaint, right_half
 from dcorr_models.editing.passes import inference, reconstruct
 from dcorr_models.editing.swap import class_codes, swap, transfer, translate
 
 __all__ = [
+    "bottom_half",
+    "box",
     "class_codes",
+    "corrupt",
     "default_intensities",
     "edit_attributes",
     "edit_class",
     "edit_files",
     "inference",
+    "inpaint",
+    "inpaint_files",
     "reconstruct",
+    "right_half",
     "set_attributes",
     "single_intensity",
     "style_transfer",

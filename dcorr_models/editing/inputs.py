@@ -14,7 +14,7 @@ from dcorr_models.errors import UserError
 from dcorr_models.pictures import read_image_file
 from dcorr_models.whole_files import whole_file
 
-__all__ = ["Inputs", "file_inputs", "test_inputs", "write_file"]
+__all__ = ["Inputs", "check_pictures", "file_inputs", "test_inputs", "write_file"]
 
 
 class Inputs(NamedTuple):
@@ -25,7 +25,12 @@ class Inputs(NamedTuple):
 
 
 def file_inputs(data: DataSource, paths: Sequence[str | Path], *, invert: bool) -> Inputs:
-    """The user's own files; see `read_image_file`."""
+    """The user's own files; see `read_image_file`.
+
+    Raises:
+        UserError: a file that cannot be read, or data that are no pictures.
+    """
+    check_pictures(data)
     files = [
         read_image_file(path, data.image_shape, data.value_range, invert=invert) for path in paths
     ]
@@ -36,8 +41,10 @@ def test_inputs(data: DataSource, indices: Sequence[int] | None, *, first: int) 
     """Images of the test split; the first ones where no indices are given.
 
     Raises:
-        UserError: no index at all, one outside the test split, or no test images.
+        UserError: no index at all, one outside the test split, no test images, or data that are no
+            pictures.
     """
+    check_pictures(data)
     if indices is not None and not indices:
         raise UserError("nothing to edit: give image files or the indices of test images")
     test = data.splits().test
@@ -49,6 +56,19 @@ def test_inputs(data: DataSource, indices: Sequence[int] | None, *, first: int) 
     if outside:
         raise UserError(f"index {outside[0]} is outside the {len(test)} test images")
     return Inputs(test.__getitems__(indices)["image"], [f"test{index}" for index in indices])
+
+
+def check_pictures(data: DataSource) -> None:
+    """Refuses data that cannot be drawn as pictures: points of a plane.
+
+    Raises:
+        UserError: neither grey nor coloured images.
+    """
+    if data.image_shape[0] not in (1, 3):
+        raise UserError(
+            f"{data.name} are no pictures (their shape is {tuple(data.image_shape)}), and files "
+            "hold pictures: work on them from Python, as tensors"
+        )
 
 
 def write_file(path: Path, content: bytes) -> None:
