@@ -5,15 +5,21 @@ from __future__ import annotations
 from dcorr_models.methods.ae_xcov import AEXCov
 from dcorr_models.methods.base import Codes, Method
 from dcorr_models.methods.cdnet import CDNet
+from dcorr_models.methods.cvae import CVAE
+from dcorr_models.methods.cvae_gan import CVAEGAN
 from dcorr_models.methods.cycle_vae import CycleVAE
 from dcorr_models.methods.drnet import DrNet
 from dcorr_models.methods.icgan import IcGAN
 from dcorr_models.methods.lord import LORD
+from dcorr_models.methods.lr_livae import LrLiVAE
 from dcorr_models.methods.mddae import MddAE
 from dcorr_models.methods.ml_vae import MLVAE
+from dcorr_models.methods.projection_cgan import ProjectionCGAN
 from dcorr_models.methods.vae_gan import VAEGAN
 
 __all__ = [
+    "CVAE",
+    "CVAEGAN",
     "LORD",
     "MLVAE",
     "VAEGAN",
@@ -23,6 +29,8 @@ __all__ = [
     "CycleVAE",
     "DrNet",
     "IcGAN",
+    "LrLiVAE",
     "MddAE",
     "Method",
+    "ProjectionCGAN",
 ]

@@ -43,22 +43,30 @@ class ClassConditional(Method):
             UserError: a class that the method does not know.
         """
 
+    def known_classes(self) -> Tensor:
+        """int64 (K,) on the CPU: the classes that can be drawn, in ascending order.
+
+        All of them, unless a method leaves those out that no training image had.
+        """
+        return torch.arange(self.num_labels)
+
     def check_classes(self, labels: Tensor) -> None:
         """Refuses labels of which there is no class; looks at their values.
 
         Raises:
-            UserError: a label below 0 or beyond the last class, or labels of another kind.
+            UserError: a label that is none of `known_classes`, or labels of another kind.
         """
         if labels.ndim != 1 or labels.dtype != torch.int64:
             raise UserError(
                 "sample() wants labels as int64 of shape (N,), got "
                 f"{labels.dtype} of shape {tuple(labels.shape)}"
             )
-        wrong = labels[(labels < 0) | (labels >= self.num_labels)]
+        known = self.known_classes()
+        wrong = labels[~torch.isin(labels.cpu(), known).to(labels.device)]
         if len(wrong):
             raise UserError(
-                f"sample() knows classes 0 to {self.num_labels - 1}, got {int(wrong[0])}: ask for "
-                "a class of the training images"
+                f"sample() knows {len(known)} classes, from {int(known[0])} to {int(known[-1])}, "
+                f"got {int(wrong[0])}: ask for one that training images had (known_classes())"
             )
 
     def encode(self, images: Tensor) -> Codes:
@@ -81,5 +89,5 @@ class ClassConditional(Method):
         """What every method shows, where there is an encoder; and one sample an image."""
         if self.has_encoder:
             yield from super().rehearsal(images)
-        labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        labels = self.known_classes()[:1].expand(len(images)).to(images.device)
         yield "sample", lambda: self.sample(labels), tuple(images.shape)

@@ -42,7 +42,7 @@ class Architecture:
             `mean` of 2x2 places. None for points.
         encoder_dense: widths of its dense layers before the heads.
         decoder_dense: widths of the decoder's dense layers before the first map.
-        decoder_map: channels and side of that map; none for points, where the next item is empty.
+        decoder_map: channels and side of that map; none for points, which have no `decoder`.
         decoder: (channels, stride) of its transposed convolutions; one more gives the image.
         critic: the discriminator.
         classifier: widths of the latent classifier's hidden layers.
@@ -248,7 +248,8 @@ class Decoder(nn.Module):
         features = self.dense(torch.cat([class_code, content_code], dim=1))
         if self.map is not None:
             features = features.reshape(-1, self.map[0], self.map[1], self.map[1])
-        return self.image(features).reshape(-1, *self.image_shape)
+        images: Tensor = self.image(features)
+        return images.reshape(-1, *self.image_shape)
 
 
 def latent_classifier(code_size: int, sizes: Architecture, num_classes: int) -> nn.Sequential:
