@@ -62,7 +62,7 @@ ARCHITECTURES = {
         encoder_dense=(128,),
     ),
 }
-"""`lord64` and `lord128` (five AdaIN layers) of the releases; `sprites_small`, 32 px, for a CPU."""
+"""`lord64` of the releases; `lord128`, one AdaIN layer more; `sprites_small`, 32 px, for a CPU."""
 
 
 def adain(x: Tensor, shift: Tensor, scale: Tensor, form: Adain) -> Tensor:
