@@ -263,7 +263,7 @@ class CycleStage(Stage):
         return {**terms, "pixel": F.mse_loss(x_hat.detach(), x.to(x_hat.dtype))}
 
     def _reverse_cycle(self, x: Tensor) -> Tensor:
-        """One drawn content code in the classes of a pair and of the pair after it."""
+        """One drawn content code in the classes of a pair and of the pair before it."""
         encoder, decoder = self.networks["encoder"], self.networks["decoder"]
         # The images are constants for the encoder: the class codes are cut off, as published, and
         # the decoder does not learn here.

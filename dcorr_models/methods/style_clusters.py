@@ -59,7 +59,8 @@ def style_clusters(
         seed: of k-means, which takes the best of ten starts.
 
     Returns:
-        int64 (N,): `class * styles + style`.
+        int64 (N,): `class * styles + style`. Images of equal features have one style, so that some
+        styles may have no image; scikit-learn then warns.
 
     Raises:
         DataError: A class with fewer images than styles; it is named.
