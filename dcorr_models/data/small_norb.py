@@ -36,6 +36,8 @@ FILES = {
     "training": "smallnorb-5x46789x9x18x6x2x96x96-training",
     "testing": "smallnorb-5x01235x9x18x6x2x96x96-testing",
 }
+# the toys of each category that the files' names promise: another file under this name is noticed
+INSTANCES = {"training": (4, 6, 7, 8, 9), "testing": (0, 1, 2, 3, 5)}
 # how many values each factor has; azimuths are even numbers, to be multiplied by 10 degrees
 _LEVELS = {"category": 5, "instance": 10, "elevation": 9, "azimuth": 35, "lighting": 6}
 _PAIRS_AT_ONCE = 128
@@ -175,8 +177,10 @@ class SmallNORB(MappedSource):
     def _views(self) -> _Views:
         if not self.folder.is_dir():
             raise missing_folder(self.folder, self.name, "the six files of the release")
-        parts = [_read_factors(*(self._path(kind, what) for what in ("dat", "cat", "info")))
-                 for kind in FILES]  # fmt: skip
+        parts = [
+            _read_factors(kind, *(self._path(kind, what) for what in ("dat", "cat", "info")))
+            for kind in FILES
+        ]
         pairs = {name: np.concatenate([part[name] for part in parts]) for name in _LEVELS}
         count = len(pairs["category"])
         factors = {name: np.repeat(column, 2) for name, column in pairs.items()}
@@ -209,7 +213,7 @@ class SmallNORB(MappedSource):
                 check_end(path, stream)
 
 
-def _read_factors(dat: Path, cat: Path, info: Path) -> dict[str, _Rows]:
+def _read_factors(kind: str, dat: Path, cat: Path, info: Path) -> dict[str, _Rows]:
     """The factors of each stereo pair of a file, checked."""
     with open_matrix(dat, "uint8", (None, 2, SIDE, SIDE)) as (_, sizes):
         count = sizes[0]
@@ -218,15 +222,18 @@ def _read_factors(dat: Path, cat: Path, info: Path) -> dict[str, _Rows]:
     names = ("instance", "elevation", "azimuth", "lighting")
     factors = {"category": category, **dict(zip(names, columns, strict=True))}
     for name, column in factors.items():
-        path = cat if name == "category" else info
         wrong = (column < 0) | (column >= _LEVELS[name])
+        wanted = f"from 0 to {_LEVELS[name] - 1}"
         if name == "azimuth":
             wrong |= column % 2 == 1
+            wanted = f"even and {wanted}"
+        if name == "instance":
+            wrong = ~np.isin(column, INSTANCES[kind])
+            wanted = f"one of {', '.join(map(str, INSTANCES[kind]))} in the {kind} file"
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            kind = "even and " if name == "azimuth" else ""
             raise DataError(
-                f"{path}, row {row}: {name} must be {kind}from 0 to {_LEVELS[name] - 1}, "
+                f"{cat if name == 'category' else info}, row {row}: {name} must be {wanted}, "
                 f"got {column[row]}; fetch it again"
             )
     return factors

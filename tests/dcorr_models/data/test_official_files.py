@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 
 import numpy as np
@@ -22,7 +23,7 @@ from tests.dcorr_models.data.official_files import (
     write_norb,
 )
 
-TRAINING = NORB_FILES["training"][0]
+TRAINING, TESTING = (NORB_FILES[kind][0] for kind in ("training", "testing"))
 CATEGORIES = ("animal", "human", "plane", "truck", "car")
 
 
@@ -144,6 +145,8 @@ def change(path, first: int, new: bytes) -> None:
         ("info", lambda p: p.write_bytes(p.read_bytes() + b"x"), "bytes after"),
         ("cat", lambda p: change(p, 20, b"\x05"), "row 0: category must be from 0 to 4, got 5"),
         ("info", lambda p: change(p, 28, b"\x03"), "azimuth must be even and from 0 to 34, got 3"),
+        ("info", lambda p: shutil.copy(p.parent / f"{TESTING}-info.mat", p),
+         "info.mat, row 0: instance must be one of 4, 6, 7, 8, 9 in the training file, got 0"),
         ("info", lambda p: p.unlink(), "lacks smallnorb-.*training-info.mat .or .gz"),
         ("cat", lambda p: p.write_bytes(b"\x1f\x8b\x08x"), "is a broken gzip file"),
     ],
