@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcorr_models.data.base import DataSource, LabelledImages, Splits, is_unlabelled
+from dcorr_models.data.base import (
+    DataSource,
+    LabelledImages,
+    Splits,
+    is_unlabelled,
+    require_labels,
+)
 from dcorr_models.editing import inference
 from dcorr_models.errors import DataError, UserError
 from dcorr_models.methods.base import Method
@@ -20,6 +26,8 @@ def admit(
 ) -> None:
     """Raises `UserError` for whatever of method and data cannot be trained together."""
     check_data(method, data, splits.train)
+    for name, split in (("valid", splits.valid), ("test", splits.test)):
+        require_labels(f"the {name} split of {data.name}", split.labels)
     missing = int(is_unlabelled(splits.train.labels).sum())
     if missing and not any(stage.unlabelled_batch_size for stage in stages):
         raise UserError(

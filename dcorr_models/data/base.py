@@ -13,7 +13,16 @@ from torch.utils.data import Dataset
 from dcorr_models.errors import DataError
 from dcorr_models.settings import Configurable
 
-__all__ = ["UNLABELLED", "DataSource", "LabelledImages", "Splits", "collate_batch", "is_unlabelled"]
+__all__ = [
+    "UNLABELLED",
+    "DataSource",
+    "LabelledImages",
+    "Splits",
+    "collate_batch",
+    "is_unlabelled",
+    "known_classes",
+    "require_labels",
+]
 
 UNLABELLED = -1
 """The class of an image whose class is not told. Only training splits hold such images."""
@@ -222,6 +231,38 @@ def is_unlabelled(labels: Tensor) -> Tensor:
     if labels.ndim != 1 or labels.is_floating_point():
         return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
     return labels == UNLABELLED
+
+
+def known_classes(labels: Tensor) -> list[int]:
+    """The classes that images have, in order; no label is none.
+
+    Args:
+        labels: int64 of shape (N,).
+
+    Example:
+        >>> known_classes(torch.tensor([3, -1, 0, 3]))
+        [0, 3]
+    """
+    classes: list[int] = torch.unique(labels[~is_unlabelled(labels)]).tolist()
+    return classes
+
+
+def require_labels(name: str, labels: Tensor) -> None:
+    """Refuses images without a label, where their classes are read.
+
+    Args:
+        name: what the images are called.
+        labels: theirs.
+
+    Raises:
+        DataError: some have none.
+    """
+    missing = int(is_unlabelled(labels).sum())
+    if missing:
+        raise DataError(
+            f"{missing} of {len(labels)} of {name} have no label ({UNLABELLED}), and their "
+            "classes are asked for: leave them out (dcorr_models.data.views.labelled_part)"
+        )
 
 
 def _check_images_and_labels(images: Tensor, labels: Tensor) -> None:

@@ -15,13 +15,12 @@ __all__ = ["ThreeMoons"]
 
 
 class ThreeMoons(DataSource):
-    r"""Points of three half circles side by side, one a class, with Gaussian noise.
+    """Points of three half circles side by side, one a class, with Gaussian noise.
 
-    A point of class k is $(c_k + \cos t, \sin t) + \sigma \varepsilon$ with
-    $c = (-2.2, 0, 2.2)$, $t$ uniform on $[-\pi/2, \pi/2]$ and $\varepsilon \sim N(0, I)$: the first
-    coordinate tells the class, the second does not. Points are images of shape (2, 1, 1), as they
-    are: nothing is scaled. `value_range`, (-4, 4), is what distances are measured by. `targets` is
-    the angle t.
+    A point of class k is (c + cos t, sin t) + σε with c = -2.2, 0 or 2.2, t uniform on
+    [-π/2, π/2] and ε ~ N(0, I): the first coordinate tells the class, the second does not. Points
+    are images of shape (2, 1, 1), as they are: nothing is scaled. `value_range`, (-4, 4), is what
+    distances are measured by. `targets` is the angle t.
 
     The paper shows the points in a picture and prints no formula. Number, noise, seed and the
     centres are those of the published code; that the half circles stand upright is our reading of

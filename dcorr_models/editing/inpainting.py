@@ -29,9 +29,9 @@ def inpaint(
 ) -> Tensor:
     r"""Images with their hole filled from both codes of what is left of them.
 
-    With M = 1 in the hole, the corrupted image is encoded and decoded to $x'$, and
+    With M = 1 in the hole, the corrupted image is encoded and decoded to x', and
 
-    $$x_\mathrm{inp} = M \odot x' + (1 - M) \odot x.$$
+    .. math:: x_{inp} = M \odot x' + (1 - M) \odot x
 
     The paper does not say what stands in the hole meanwhile; its published code multiplies images
     in [-1, 1] by 0, which is the default here: the middle of the value range.

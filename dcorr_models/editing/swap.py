@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dcorr_models.data.base import LabelledImages
+from dcorr_models.data.base import LabelledImages, is_unlabelled
 from dcorr_models.editing.passes import BATCH, check_images, edits, inference, to_networks_of
 from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Method
@@ -152,7 +152,7 @@ def example_rows(images: LabelledImages, count: int) -> list[int]:
     them the image at i / count of its images, in their order. Nothing is chosen by looks.
 
     Args:
-        images: labelled images.
+        images: labelled images; those without a label are left out.
         count: how many; with fewer classes, classes come again.
 
     Returns:
@@ -166,6 +166,7 @@ def example_rows(images: LabelledImages, count: int) -> list[int]:
     """
     labels = images.labels if images.labels.ndim == 1 else torch.zeros(len(images))  # attributes
     order = labels.argsort(stable=True)
+    order = order[~is_unlabelled(labels[order])]
     counts = torch.unique_consecutive(labels[order], return_counts=True)[1].tolist()
     starts = [sum(counts[:k]) for k in range(len(counts))]
     shown = min(count, len(counts))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dcorr_models.data.base import require_labels
 from dcorr_models.metrics.probes import as_array, check_codes
 
 __all__ = ["ClassPurity", "class_purity"]
@@ -114,6 +115,7 @@ def _check(codes: Tensor, labels: Tensor, neighbours: int) -> None:
         raise ValueError(
             f"labels must have shape ({len(codes)},) like the codes, got {tuple(labels.shape)}"
         )
+    require_labels("codes", labels)
     if len(torch.unique(labels)) < 2:
         raise ValueError("labels need at least two classes, got one")
     if not 1 <= neighbours < len(codes):

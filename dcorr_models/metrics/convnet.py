@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcorr_models.data.base import LabelledImages
+from dcorr_models.data.base import LabelledImages, require_labels
 
 __all__ = ["Rescale", "check_images", "check_training", "conv_block", "fit_convnet", "in_chunks"]
 
@@ -129,6 +129,8 @@ def check_training(
     for name, data in (("train", train), ("held_out", held_out)):
         if data is not None and data.labels.dtype != labels:
             raise TypeError(f"{name} needs {wanted[labels]}, got {data.labels.dtype}")
+        if data is not None:
+            require_labels(name, data.labels)
     if held_out is None:
         return
     if held_out.images.shape[1:] != train.images.shape[1:]:

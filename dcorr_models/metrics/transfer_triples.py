@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dcorr_models.data.base import LabelledImages
+from dcorr_models.data.base import LabelledImages, require_labels
 from dcorr_models.errors import DataError
 
 __all__ = ["TransferTriples", "triples_by_content", "triples_by_targets"]
@@ -158,6 +158,7 @@ def triples_by_targets(
 def _classes(split: LabelledImages, name: str) -> Tensor:
     if split.labels.dtype != torch.int64:
         raise DataError(f"{name} has attributes, content transfer needs one class an image")
+    require_labels(name, split.labels)
     return split.labels.cpu()
 
 

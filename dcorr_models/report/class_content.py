@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
-from dcorr_models.data.base import LabelledImages, Splits
+from dcorr_models.data.base import LabelledImages, Splits, known_classes
 from dcorr_models.editing import class_codes, swap, translate
 from dcorr_models.editing.swap import IMAGES_A_CLASS, example_rows
 from dcorr_models.editing.swap_files import EXAMPLES, swap_rows
@@ -76,7 +74,7 @@ def translation_grid(method: Method, splits: Splits, label_names: Sequence[str])
         names,
         f"The same images as each class, by column: {', '.join(names)}",
     )
-    count = len(torch.unique(splits.train.labels))
+    count = len(known_classes(splits.train.labels))
     which = f"{len(classes)} of the {count} classes" if len(classes) < count else "each class"
     columns = beside([real, made], upright=max(map(len, names)) > 6)
     return (
@@ -153,7 +151,7 @@ def compared_leakage(logs: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[st
 
 def shown_classes(train: LabelledImages) -> list[int]:
     """Classes that images are translated to: evenly over those of the training split."""
-    known = torch.unique(train.labels).tolist()
+    known = known_classes(train.labels)
     count = min(MAX_CLASSES, len(known))
     return [known[k * len(known) // count] for k in range(count)]
 
