@@ -109,7 +109,8 @@ def _check_unlabelled_images(method: Method, data: DataSource, labels: Tensor) -
         raise DataError(
             f"{missing} of {len(labels)} training images of {data.name} have no label (-1), and "
             f"{type(method).__name__} with these settings learns from labelled ones alone: leave "
-            "--data.unknown_classes and --data.labelled out, or take a semi-supervised method"
+            "--data.unknown_classes and --data.labelled out, or set it to semi-supervised training "
+            "where it has that (LrLiVAE: --method.unlabelled)"
         )
     empty = (known.bincount(minlength=method.num_labels) == 0).nonzero().flatten().tolist()
     if empty and method.needs_every_class:
