@@ -57,7 +57,7 @@ class CVAE(LabelConditional):
         architecture: ArchitectureName = "mnist",
         image_shape: tuple[int, int, int] = (1, 28, 28),
         num_labels: int = 10,
-        latent_dim: int = 64,
+        latent_dim: int = 32,
         reconstruction_weight: float = 10.0,
         kl_weight: float = 1.0,
         batch_size: int = 96,

@@ -67,7 +67,7 @@ class CVAEGAN(LabelConditional):
         architecture: ArchitectureName = "mnist",
         image_shape: tuple[int, int, int] = (1, 28, 28),
         num_labels: int = 10,
-        latent_dim: int = 64,
+        latent_dim: int = 32,
         kl_weight: float = 3.0,
         pair_weight: float = 1.0,
         mean_weight: float = 1e-3,

@@ -29,6 +29,7 @@ class LabelConditional(ClassConditional):
     """
 
     samples_from = "standard normal and one-hot"
+    needs_every_class = True
     latent_dim: int
     encoder: nn.Module
     decoder: nn.Module

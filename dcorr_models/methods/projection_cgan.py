@@ -47,14 +47,15 @@ class ProjectionCGAN(ClassConditional):
         steps: updates of the generator.
         lr: learning rate of both Adams.
         betas: their decay rates of the two moments.
-        lr_decay_start: update after which the rate falls in a line, to 0 at the end; none for a
-            constant rate.
+        lr_decay_steps: the last so many updates, in which the rate falls in a line to 0; none for
+            all of them, 0 for a constant rate.
         generator: your own generator, called with (z, classes), giving images.
         discriminator: your own discriminator, called with (images, classes), giving a pair whose
             first entry is the logits (N,).
     """
 
     has_encoder = False
+    needs_every_class = True
     samples_from = "standard normal and class"
 
     def __init__(
@@ -71,7 +72,7 @@ class ProjectionCGAN(ClassConditional):
         steps: int = 50_000,
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.0, 0.9),
-        lr_decay_start: int | None = 0,
+        lr_decay_steps: int | None = None,
         generator: nn.Module | None = None,
         discriminator: nn.Module | None = None,
     ) -> None:
@@ -81,10 +82,11 @@ class ProjectionCGAN(ClassConditional):
         check_at_least(2, batch_size=batch_size, generator_batch_size=generator_batch_size)
         check_at_least(0, steps=steps, lr=lr)
         check_betas(betas)
-        if lr_decay_start is not None and not 0 <= lr_decay_start <= steps:
+        if lr_decay_steps is None:
+            lr_decay_steps = steps
+        if not 0 <= lr_decay_steps <= steps:
             raise UserError(
-                f"lr_decay_start must lie between 0 and steps ({steps}), or be none for a constant "
-                f"rate, got {lr_decay_start}"
+                f"lr_decay_steps must lie between 0 and steps ({steps}), got {lr_decay_steps}"
             )
         self.image_shape, self.num_labels, self.noise_dim = image_shape, num_labels, noise_dim
         sizes = ARCHITECTURES[architecture]
@@ -105,7 +107,7 @@ class ProjectionCGAN(ClassConditional):
             steps=steps,
             lr=lr,
             betas=(betas[0], betas[1]),
-            lr_decay_start=lr_decay_start,
+            lr_decay_steps=lr_decay_steps,
         )
 
     def stages(self) -> list[Stage]:
@@ -135,13 +137,12 @@ class Schedule(NamedTuple):
     steps: int
     lr: float
     betas: tuple[float, float]
-    lr_decay_start: int | None
+    lr_decay_steps: int
 
     def factor(self, step: int) -> float:
         """What the rate is multiplied by after so many steps."""
-        if self.lr_decay_start is None or step <= self.lr_decay_start:
-            return 1.0
-        return (self.steps - step) / (self.steps - self.lr_decay_start)
+        left = self.steps - step
+        return 1.0 if left >= self.lr_decay_steps else left / self.lr_decay_steps
 
 
 class Model(Protocol):
