@@ -151,6 +151,8 @@ def _evaluate(options: Namespace, parser: Parser) -> None:
         seed=options.seed,
         attributes=protocols.attributes,
         transfer=protocols.transfer,
+        generation=protocols.generation,
+        target_names=getattr(data, "target_names", ()),
     )
     folder.write_json(folder.evaluation, result)
     for line in _flat_lines(result):

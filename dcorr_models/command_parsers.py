@@ -6,6 +6,7 @@ from typing import Literal
 
 from dcorr_models.data import DataSource
 from dcorr_models.evaluation.class_protocol import ClassContentProtocol
+from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
 from dcorr_models.methods import Method
 from dcorr_models.option_parser import Parser
@@ -34,6 +35,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands["evaluate"].add_argument("--seed", type=int, default=0, help="of the probes")
     commands["evaluate"].add_class_arguments(AttributeProtocol, "attributes")
     commands["evaluate"].add_class_arguments(ClassContentProtocol, "transfer")
+    commands["evaluate"].add_class_arguments(GenerationProtocol, "generation")
     subcommands = parser.add_subcommands(dest="command")
     helps = {
         "prepare": "download a data set, with checksums",

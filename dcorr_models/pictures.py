@@ -21,6 +21,7 @@ __all__ = [
     "Rows",
     "data_uri",
     "grid",
+    "is_point",
     "labelled_grid",
     "load_picture",
     "png_bytes",
@@ -34,6 +35,19 @@ FONT, LINE = 11, 14  # size of the words beside a grid, and height of a line, in
 NAME_WIDTH = 160  # of the words before a row
 
 Rows = Tensor | Sequence[Tensor] | Sequence[Sequence[Tensor | None]]
+
+
+def is_point(shape: Sequence[int]) -> bool:
+    """Whether an image is a single place, its channels the coordinates: nothing to look at.
+
+    Args:
+        shape: of images, (..., C, H, W).
+
+    Example:
+        >>> is_point((9, 2, 1, 1)), is_point((3, 8, 8))
+        (True, False)
+    """
+    return tuple(shape[-2:]) == (1, 1)
 
 
 def to_bytes(images: Tensor, *, value_range: tuple[float, float] = (0.0, 1.0)) -> Bytes:

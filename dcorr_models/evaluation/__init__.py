@@ -21,6 +21,13 @@ whose images they are scored on; `regression` from `class_code` and from `conten
 posterior, `collapse` (`metrics.posterior_collapse`). What data do not allow is under `skipped`,
 with the reason.
 
+Drawn images of a class: `generation` with `inception` (`metrics.inception_score`), `recognised`,
+`diversity` (`metrics.intra_class_diversity`), `frechet` (`metrics.frechet_distance`) and what is
+known of the judging `classifier`; for points `coverage` (`metrics.axis_coverage`); where the test
+split has classes without a label in training, `from_images`; and `skipped`. Methods of class and
+content codes also have `purity` (`metrics.class_purity`). A method without an encoder has
+`generation` alone, which is then its `kind`.
+
 A method without a label code has `reconstruction` and `leakage` with `dcor: null`.
 """
 
@@ -29,6 +36,13 @@ from __future__ import annotations
 from dcorr_models.evaluation.class_protocol import ClassContentProtocol
 from dcorr_models.evaluation.common import encode_split
 from dcorr_models.evaluation.dispatch import evaluate
+from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
 
-__all__ = ["AttributeProtocol", "ClassContentProtocol", "encode_split", "evaluate"]
+__all__ = [
+    "AttributeProtocol",
+    "ClassContentProtocol",
+    "GenerationProtocol",
+    "encode_split",
+    "evaluate",
+]

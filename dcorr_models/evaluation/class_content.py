@@ -19,8 +19,10 @@ from dcorr_models.evaluation.code_probes import (
 )
 from dcorr_models.evaluation.common import start
 from dcorr_models.methods.base import Codes, Method
+from dcorr_models.methods.class_conditional import ClassConditional
 from dcorr_models.methods.class_content import ClassContent
 from dcorr_models.metrics.content_transfer import content_transfer_on
+from dcorr_models.metrics.leakage import leakage
 from dcorr_models.metrics.perceptual_distance import (
     ImageDistance,
     PerceptualDistance,
@@ -29,6 +31,7 @@ from dcorr_models.metrics.perceptual_distance import (
 from dcorr_models.metrics.posterior_collapse import posterior_collapse
 from dcorr_models.metrics.probes import dcor_with_floor
 from dcorr_models.metrics.transfer_triples import triples_by_content, triples_by_targets
+from dcorr_models.pictures import is_point
 
 __all__ = ["evaluate_class_content"]
 
@@ -42,12 +45,17 @@ def evaluate_class_content(
         raise UserError("the train split has fewer than two classes: nothing to measure")
     # what is missing of it is found before the measuring
     distance = _distance(method, splits.test, protocol)
-    result, codes, _ = start("class_content", method, splits)
+    result, codes, labels = start("class_content", method, splits)
     result["transfer"] = _transfer(method, splits.test, distance, protocol, seed=seed)
     samples = draw_samples(method, splits, protocol, seed=seed)
     result["probes"] = code_probes(samples, protocol, seed=seed)
     result["regression"] = regressions(samples, protocol)
     result["leakage"] = _dependence(codes, protocol, seed=seed)
+    if isinstance(method, ClassConditional):
+        # the probes that its rivals, which have no class vectors, are measured by
+        learn = samples.train
+        probes = leakage(learn.codes.residual, learn.labels, codes.residual, labels, seed=seed)
+        result["leakage"] = {**probes, **result["leakage"]}
     posterior = content_posterior(method, splits.test)
     if posterior is not None:
         result["collapse"] = posterior_collapse(*posterior, tolerance=protocol.collapse_tolerance)
@@ -57,9 +65,12 @@ def evaluate_class_content(
 def _distance(
     method: ClassContent, test: LabelledImages, protocol: ClassContentProtocol
 ) -> ImageDistance:
-    """What compares images, on the method's device."""
+    """What compares images, on the method's device; points by their coordinates, if not told."""
+    untold = protocol.distance == ClassContentProtocol().distance
     distance = image_distance(
-        protocol.distance, weights=protocol.weights, value_range=test.value_range
+        "l1" if untold and is_point(test.images.shape) else protocol.distance,
+        weights=protocol.weights,
+        value_range=test.value_range,
     )
     if isinstance(distance, PerceptualDistance):
         distance.to(next(method.parameters()).device)

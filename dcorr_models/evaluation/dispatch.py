@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from dcorr_models.data.base import Splits
+from dcorr_models.data.views import labelled_part
 from dcorr_models.errors import UserError
 from dcorr_models.evaluation.attributes import evaluate_attributes
 from dcorr_models.evaluation.class_content import evaluate_class_content
 from dcorr_models.evaluation.class_protocol import ClassContentProtocol
 from dcorr_models.evaluation.classes import evaluate_classes
+from dcorr_models.evaluation.generation import class_code_purity, measure_samples
+from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
 from dcorr_models.methods.base import Method
+from dcorr_models.methods.class_conditional import ClassConditional
 
 __all__ = ["evaluate"]
 
@@ -26,17 +31,22 @@ def evaluate(
     seed: int = 0,
     attributes: AttributeProtocol | None = None,
     transfer: ClassContentProtocol | None = None,
+    generation: GenerationProtocol | None = None,
+    target_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Reconstruction, leakage and editing on the test split.
 
     Args:
         method: a trained method; of classes, of attributes, of class and content codes, or
-            without a label code.
-        splits: probes, SVMs and classifiers learn on `train`; everything is measured on `test`.
-            Its labels decide what kind of measurement it is.
+            without a label code. One that draws images of a class is measured by these too, and one
+            without an encoder by these alone.
+        splits: probes, SVMs and classifiers learn on the labelled images of `train`; everything is
+            measured on `test`. Its labels decide what kind of measurement it is.
         seed: of whatever is trained or drawn here. torch's own random state is left as it was.
         attributes: how a method of attributes is measured.
         transfer: how a method of class and content codes is measured.
+        generation: how a method that draws images of a class is measured.
+        target_names: of the data's targets, for the report.
 
     Returns:
         A dictionary of plain numbers, the content of `evaluation.json`; its keys are listed in
@@ -50,29 +60,70 @@ def evaluate(
     if not len(splits.test):
         raise UserError("the test split has no image to measure on: train on data that have some")
     multilabel = splits.test.labels.dtype == torch.float32
+    _check_options(method, multilabel, attributes, transfer, generation)
+    began = time.monotonic()
+    result = _codes(
+        method,
+        splits._replace(train=labelled_part(splits.train)),
+        attributes or AttributeProtocol(),
+        transfer or ClassContentProtocol(),
+        seed=seed,
+    )
+    if "class_code" in result.get("regression", {}) and target_names:
+        result["regression"]["target_names"] = list(target_names)
+    if isinstance(method, ClassConditional):
+        protocol = generation or GenerationProtocol()
+        if method.has_encoder and method.has_class_vectors:
+            result["purity"] = class_code_purity(method, splits.test, protocol, seed=seed)
+        result["generation"] = measure_samples(method, splits, protocol, seed=seed)
+    result["seconds"] = round(time.monotonic() - began, 1)
+    return result
+
+
+def _codes(
+    method: Method,
+    splits: Splits,
+    attributes: AttributeProtocol,
+    transfer: ClassContentProtocol,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """What is measured of the codes of images; nothing where there is no encoder."""
+    if not method.has_encoder:
+        return {"format": 1, "kind": "generation", "split": "test", "num_images": len(splits.test)}
+    if method.has_class_vectors:
+        return evaluate_class_content(method, splits, transfer, seed=seed)
+    if splits.test.labels.dtype == torch.float32:
+        return evaluate_attributes(method, splits, attributes, seed=seed)
+    return evaluate_classes(method, splits, seed=seed)
+
+
+def _check_options(
+    method: Method,
+    multilabel: bool,
+    attributes: AttributeProtocol | None,
+    transfer: ClassContentProtocol | None,
+    generation: GenerationProtocol | None,
+) -> None:
+    """Refuses labels of another kind, and options that would be passed over."""
+    own = type(method).__name__
     if method.has_label_code and method.multilabel != multilabel:
         kinds = ("exclusive classes", "attributes")
         raise UserError(
-            f"this {type(method).__name__} was trained on {kinds[method.multilabel]}, and these "
+            f"this {own} was trained on {kinds[method.multilabel]}, and these "
             f"data have {kinds[multilabel]}: measure it on the data that it was trained on"
         )
-    if attributes is not None and attributes != AttributeProtocol() and not multilabel:
+    if attributes not in (None, AttributeProtocol()) and not multilabel:
         raise UserError(
             "these data have exclusive classes: leave the options that are for attributes out"
         )
-    if transfer is not None and transfer != ClassContentProtocol() and not method.has_class_vectors:
+    if transfer not in (None, ClassContentProtocol()) and not method.has_class_vectors:
         raise UserError(
-            f"this {type(method).__name__} has no class and content codes: leave the options that "
-            "are for those (--transfer) out"
+            f"this {own} has no class and content codes: leave the options that are for those "
+            "(--transfer) out"
         )
-    began = time.monotonic()
-    if method.has_class_vectors:
-        result = evaluate_class_content(
-            method, splits, transfer or ClassContentProtocol(), seed=seed
+    if generation not in (None, GenerationProtocol()) and not isinstance(method, ClassConditional):
+        raise UserError(
+            f"this {own} draws no images of a class: leave the options that are for those "
+            "(--generation) out"
         )
-    elif multilabel:
-        result = evaluate_attributes(method, splits, attributes or AttributeProtocol(), seed=seed)
-    else:
-        result = evaluate_classes(method, splits, seed=seed)
-    result["seconds"] = round(time.monotonic() - began, 1)
-    return result

@@ -88,7 +88,8 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _make_network(train)
-    network.to(train.images.device, torch.float32)
+    # of an image as it is handed out: one that is drawn when it is asked for lies nowhere before
+    network.to(train.__getitems__([0])["image"].device, torch.float32)
     fit_convnet(network, train, F.cross_entropy, epochs=epochs, seed=seed)
     classifier = Classifier(network, train.value_range, len(train), None, 0, seed)
     if held_out is None:

@@ -75,6 +75,7 @@ CLASS_CONTENT_MEASURES = {
     "probes.class_from_content": Measure("Class read from content codes (y ← C)", ""),
     "probes.content_from_class": Measure("Content read from class codes (y → C)", ""),
     "regression": Measure("Targets read from codes", ""),
+    "regression.target_names": Measure("Targets", ""),
     "regression.class_code": Measure("Targets read from class codes (R(y) → C)", ""),
     "regression.content_code": Measure("Targets read from content codes", ""),
     **{

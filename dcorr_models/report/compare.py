@@ -30,6 +30,7 @@ from dcorr_models.report.edit_measures import curve, svm_panels
 from dcorr_models.report.lines import Line, legend, line_chart, svg_file
 from dcorr_models.report.markup import table, text
 from dcorr_models.report.page import page
+from dcorr_models.report.points import point_chart
 from dcorr_models.whole_files import whole_file
 
 __all__ = ["Comparison", "compare_runs"]
@@ -86,6 +87,7 @@ class Comparison:
             ("Measurements", _tables(self.rows)),
             ("Are edited attributes recognised?", self._curves()),
             ("What codes tell of each other, during training", self._leakage()),
+            ("Drawn points", self._points()),
             *((figure.title, figure_html(figure, drawn.test)) for figure in drawn.figures),
             ("Runs", _runs(self.rows)),
         ]
@@ -120,7 +122,29 @@ class Comparison:
         if self.leakage:
             charts = [(what, line_chart(lines, title=what)) for what, lines in self.leakage.items()]
             files["leakage.svg"] = svg_file(charts, [row.name for row in self.rows]).encode()
+        if drawn.points:
+            files["points.svg"] = svg_file(self._point_charts(), drawn.label_names).encode()
         return files
+
+    def _point_charts(self) -> list[tuple[str, str]]:
+        points = self.drawn.points
+        return [
+            (name, point_chart(clouds, bounds_of=points["real"], title=f"Points, {name}"))
+            for name, clouds in points.items()
+        ]
+
+    def _points(self) -> str:
+        if not self.drawn.points:
+            return ""
+        figures = "".join(
+            f"<figure><figcaption>{text(name)}</figcaption>{chart}</figure>"
+            for name, chart in self._point_charts()
+        )
+        return (
+            "<p>Real test points, and as many drawn ones of the first run of each model, a colour "
+            f"a class, all in one frame.</p>{legend(self.drawn.label_names)}"
+            f'<div class="panels">{figures}</div>'
+        )
 
     def _leakage(self) -> str:
         if not self.leakage:

@@ -23,7 +23,8 @@ from dcorr_models.editing.swap import example_rows
 from dcorr_models.editing.swap_files import EXAMPLES
 from dcorr_models.experiment import load_run
 from dcorr_models.methods.base import Method
-from dcorr_models.pictures import data_uri, labelled_grid
+from dcorr_models.methods.class_conditional import ClassConditional
+from dcorr_models.pictures import data_uri, is_point, labelled_grid
 from dcorr_models.report.attributes import (
     PANELS,
     chosen_attributes,
@@ -33,11 +34,13 @@ from dcorr_models.report.attributes import (
     with_or_without,
 )
 from dcorr_models.report.compare_rows import Row
+from dcorr_models.report.generation import draw_rows, point_clouds
 from dcorr_models.report.markup import text
 from dcorr_models.report.pictures import CELL, MAX_CLASSES, picture
 
 __all__ = ["Drawn", "Figure", "draw_figures", "figure_html", "figure_picture"]
 
+DRAWN_CLASSES = 5
 COLUMNS = 10  # reconstructions, and attributes beside each other
 SUBJECTS = 2  # images that are edited in every way
 
@@ -74,13 +77,15 @@ class Drawn(NamedTuple):
     test: LabelledImages
     data_name: str
     label_names: list[str]
+    points: dict[str, list[Tensor]]  # where images are points: the real ones, and those of each row
 
 
 def draw_figures(rows: Sequence[Row]) -> Drawn:
     """All pictures of a comparison; the first run of each row is shown.
 
     One method is in memory at a time. A method appears in the pictures that it can draw: without a
-    label code these are reconstructions, with class vectors also swaps.
+    label code these are reconstructions, with class vectors also swaps, without an encoder samples
+    alone. Of points there is a chart for each method, and no picture.
 
     Raises:
         UserError: a run whose files do not fit each other.
@@ -88,13 +93,16 @@ def draw_figures(rows: Sequence[Row]) -> Drawn:
     sheets: list[Sheet] = []
     drawn: list[list[tuple[str, Tensor]]] = []
     ranges: dict[str, str] = {}
+    points: dict[str, list[Tensor]] = {}
     data: DataSource | None = None
     for row in rows:
         _, method, own_data = load_run(row.first.folder.path)
         if data is None:
-            data, test = own_data, own_data.splits().test
+            data, test = own_data, own_data.evaluation_splits().test
             sheets = _sheets(test, list(data.label_names), multilabel=method.multilabel)
             drawn = [[sheet.top] if sheet.top else [] for sheet in sheets]
+        if isinstance(method, ClassConditional) and is_point(method.image_shape):
+            points["real"], points[row.name] = point_clouds(method, test)
         if _writes(method):
             low, high = method.intensities
             ranges[row.first.method] = f"{row.first.method} {signed(low)} to {signed(high)}"
@@ -112,7 +120,7 @@ def draw_figures(rows: Sequence[Row]) -> Drawn:
                     sheet.stem, sheet.title, caption, names, sheet.heads, images, sheet.gap_after
                 )
             )
-    return Drawn(figures, test, data.name, list(data.label_names))
+    return Drawn(figures, test, data.name, list(data.label_names), points)
 
 
 def figure_html(figure: Figure, test: LabelledImages) -> str:
@@ -148,7 +156,7 @@ def figure_picture(figure: Figure, test: LabelledImages) -> Image.Image:
 
 
 def _sheets(test: LabelledImages, names: Sequence[str], *, multilabel: bool) -> list[Sheet]:
-    if len(test) == 0:
+    if len(test) == 0 or is_point(test.images.shape):
         return []
     images, _ = test.tensors(COLUMNS)
     sheets = [
@@ -159,7 +167,7 @@ def _sheets(test: LabelledImages, names: Sequence[str], *, multilabel: bool) -> 
             [],
             0,
             lambda method: reconstruct(method, images),
-            lambda method: True,
+            lambda method: method.has_encoder,
             top=("original", images),
         )
     ]
@@ -167,7 +175,38 @@ def _sheets(test: LabelledImages, names: Sequence[str], *, multilabel: bool) -> 
         sheets += _attribute_sheets(test, names) + _intensity_sheets(test, names)
     else:
         sheets += _class_sheets(test, names)
+        sheets += _sample_sheets(test, names)
     return sheets + _swap_sheets(test, names)
+
+
+def _sample_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]:
+    """Lr-LiVAE's Fig. 3: images drawn of some classes, below real ones."""
+    known, sheets = torch.unique(test.labels).tolist(), []
+    count = min(DRAWN_CLASSES, len(known))
+    for label in (known[k * len(known) // count] for k in range(count)):
+        real = test.__getitems__((test.labels == label).nonzero()[:COLUMNS, 0].tolist())["image"]
+
+        def draw(method: Method, label: int = label, columns: int = len(real)) -> Tensor:
+            assert isinstance(method, ClassConditional), "only such methods draw"
+            return draw_rows(method, [label], columns)[0]
+
+        def fits(method: Method, label: int = label) -> bool:
+            return isinstance(method, ClassConditional) and label in method.known_classes().tolist()
+
+        sheets.append(
+            Sheet(
+                f"samples_{names[label]}",
+                f"Drawn images of class {names[label]}",
+                "First row: the first test images of the class. Below them the first images that "
+                "each model draws of it, from seed 0.",
+                [],
+                0,
+                draw,
+                fits,
+                top=("real", real),
+            )
+        )
+    return sheets
 
 
 def _class_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]:
@@ -278,7 +317,7 @@ def _swap_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]:
                 ["class", *["content"] * len(rows)],
                 1,
                 draw,
-                lambda method: method.has_class_vectors,
+                lambda method: method.has_encoder and method.has_class_vectors,
                 top=("original", torch.cat([one, images])),
             )
         )
@@ -287,7 +326,7 @@ def _swap_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]:
 
 def _writes(method: Method) -> bool:
     """Whether an edit writes into the label code."""
-    return method.has_label_code and not method.has_class_vectors
+    return method.has_encoder and method.has_label_code and not method.has_class_vectors
 
 
 def _words(name: str) -> str:

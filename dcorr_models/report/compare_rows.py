@@ -41,6 +41,17 @@ PROTOCOL = (
     ),
     "regression.class_code.unit",
     "regression.class_code.train_samples",
+    "generation.samples_per_class",
+    "generation.classes",
+    "generation.classifier.images",
+    "generation.classifier.epochs",
+    "generation.inception.splits",
+    "generation.diversity.images_a_class",
+    "generation.frechet.features",
+    "generation.frechet.real_samples",
+    "generation.coverage.bins",
+    "purity.k",
+    "purity.samples",
 )
 FEW = 2  # settings that differ, up to which a name says all of them
 

@@ -55,6 +55,15 @@ COLUMNS = (
     Column("leakage.mlp_probe", "read from z, network, %", LOWER, 1, 100),
     Column("leakage.dcor", "dcor(ŷ, z)", LOWER, 3),
     Column("soft_target.accuracy", "ŷ right, %", HIGHER, 1, 100),
+    Column("generation.inception.score", "Inception score", HIGHER, 2),
+    Column("generation.recognised.rate", "samples recognised, %", HIGHER, 1, 100),
+    Column("generation.diversity.mean", "d_intra", HIGHER, 4),
+    Column("generation.frechet.distance", "Fréchet ({generation.frechet.features})", LOWER, 3),
+    Column("generation.coverage.coverage", "axis reached, %", HIGHER, 1, 100),
+    Column("generation.coverage.wasserstein", "W₁ along the axis", LOWER, 3),
+    Column("generation.coverage.wasserstein_across", "W₁ across it", LOWER, 3),
+    Column("generation.from_images.unseen.rate", "unseen classes kept, %", HIGHER, 1, 100),
+    Column("purity.clusters", "purity of class codes, %", HIGHER, 1, 100),
 )
 QUALITY = COLUMNS[:3]
 
@@ -109,6 +118,13 @@ def notes(rows: Sequence[Row]) -> list[str]:
     if any(len(row.entries) > 1 for row in rows):
         result.append("± is the standard deviation over seeds (n − 1), where there are several.")
     for path, words, factor, decimals in (
+        (
+            "transfer.class_image",
+            "The image that gives the class, as it is in place of the transfer, is at {}.",
+            1,
+            4,
+        ),
+        ("transfer.content_image", "The one that gives the content is at {}.", 1, 4),
         ("leakage.chance", "A probe that reads nothing is right in {} %.", 100, 1),
         (
             "probes.class_from_content.chance",
@@ -129,6 +145,34 @@ def notes(rows: Sequence[Row]) -> list[str]:
             4,
         ),
         ("leakage.dcor_shuffled", "With the codes shuffled among the images, dcor is {}.", 1, 3),
+        (
+            "generation.classifier.accuracy",
+            "The classifier that judges samples is right on {} % of real test images.",
+            100,
+            1,
+        ),
+        (
+            "generation.inception.of_real",
+            "Real training images have an Inception score of {}.",
+            1,
+            2,
+        ),
+        ("generation.diversity.of_real", "Real training images have a d_intra of {}.", 1, 4),
+        (
+            "generation.frechet.of_real",
+            "The Fréchet distance of training images from test images is {}.",
+            1,
+            3,
+        ),
+        ("generation.coverage.of_real", "Real training points reach {} % of the axis.", 100, 1),
+        ("generation.coverage.wasserstein_of_real", "Along it they are at W₁ {}.", 1, 3),
+        (
+            "generation.from_images.known.rate",
+            "Classes that had labels are kept in {} %, where unseen ones are shown.",
+            100,
+            1,
+        ),
+        ("purity.clusters_shuffled", "Chance of the purity is {} %.", 100, 1),
     ):
         found = [value for e in evaluations if (value := _value(e, path)) is not None]
         if found:

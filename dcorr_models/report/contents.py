@@ -14,7 +14,9 @@ __all__ = ["flat", "look_up", "plain", "read_evaluation", "read_json", "read_run
 
 GROUPS = (
     *("reconstruction", "leakage", "soft_target", "editing", "svm", "edits"),
-    *("transfer", "probes", "regression", "collapse"),
+    *("transfer", "probes", "regression", "collapse", "generation", "purity"),
+    *(f"generation.{name}" for name in ("inception", "recognised", "diversity", "frechet")),
+    *("generation.coverage", "generation.classifier", "generation.from_images"),
 )
 FORMAT = 1  # of evaluation.json
 # What is written as a number, or as mean and standard deviation.
@@ -24,6 +26,14 @@ VALUES = (
     *("leakage.dcor", "leakage.dcor_shuffled", "soft_target.accuracy", "editing.recognised"),
     *("svm.mean_error", "edits.mean_diagonal", "edits.mean_off_diagonal"),
     *(f"transfer.{name}" for name in ("transfer", "reconstruction")),
+    *("transfer.class_image", "transfer.content_image", "purity.clusters", "purity.neighbours"),
+    *(f"generation.inception.{name}" for name in ("score", "of_real")),
+    *("generation.recognised.rate", "generation.classifier.accuracy"),
+    *(f"generation.diversity.{name}" for name in ("mean", "of_real")),
+    *(f"generation.frechet.{name}" for name in ("distance", "of_real")),
+    *(f"generation.coverage.{name}" for name in ("coverage", "wasserstein", "of_real")),
+    *("generation.coverage.wasserstein_across", "generation.coverage.wasserstein_of_real"),
+    *(f"generation.from_images.{name}.rate" for name in ("unseen", "known")),
     *(f"probes.class_from_content.{name}" for name in ("accuracy", "chance")),
     *(f"probes.content_from_class.{name}" for name in ("accuracy", "chance")),
     *(f"regression.class_code.{name}" for name in ("mean_absolute", "mean_absolute_unread")),
@@ -91,7 +101,7 @@ def _misshapen(content: Mapping[str, Any]) -> str:
     if content.get("format", FORMAT) != FORMAT:
         return f"format {content['format']}"
     for group in GROUPS:
-        if not isinstance(content.get(group) or {}, Mapping):
+        if not isinstance(look_up(content, group) or {}, Mapping):
             return group
         if not isinstance(look_up(content, f"{group}.skipped") or {}, Mapping):
             return f"{group}.skipped"

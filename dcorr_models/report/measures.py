@@ -7,6 +7,7 @@ from typing import Any
 
 from dcorr_models.report.class_content_words import CLASS_CONTENT_MEASURES
 from dcorr_models.report.contents import look_up
+from dcorr_models.report.generation_words import GENERATION_MEASURES
 from dcorr_models.report.markup import number, share, table, text
 from dcorr_models.report.measure_words import ATTRIBUTE_MEASURES, MEASURES, Measure
 
@@ -29,16 +30,26 @@ DRAWN = frozenset(
 LISTS = frozenset(
     {
         "edits.values",
+        "generation.coverage.classes",
+        "generation.diversity.classes",
+        "generation.diversity.ms_ssim_weights",
+        "generation.from_images.known.classes",
+        "generation.from_images.unseen.classes",
+        "generation.recognised.classes",
         "reconstruction.ms_ssim_weights",
         "reconstruction.value_range",
         "regression.class_code.per_target",
         "regression.class_code.per_target_unread",
         "regression.content_code.per_target",
         "regression.content_code.per_target_unread",
+        "regression.target_names",
         "svm.intensities",
         "svm.mean_errors",
     }
 )
+
+# Where the names of a list's entries stand, by the list's key.
+NAMES = dict.fromkeys(("per_target", "per_target_unread"), "regression.target_names")
 
 # Words for what one kind of evaluation alone measures, or measures in its own way.
 OF_KIND = {"attributes": ATTRIBUTE_MEASURES, "class_content": CLASS_CONTENT_MEASURES}
@@ -47,6 +58,11 @@ HEADLINES = (
     "transfer.transfer",
     "probes.class_from_content.accuracy",
     "probes.content_from_class.accuracy",
+    "generation.recognised.rate",
+    "generation.inception.score",
+    "generation.diversity.mean",
+    "generation.frechet.distance",
+    "generation.coverage.coverage",
     "editing.recognised",
     "edits.mean_diagonal",
     "edits.mean_off_diagonal",
@@ -110,10 +126,19 @@ def _row(path: str, value: Any, evaluation: Evaluation) -> tuple[str, str, str]:
     elif isinstance(value, Mapping):
         written = "; ".join(f"{name}: {reason}" for name, reason in value.items())
     elif value is None or isinstance(value, (bool, str, list)):
-        written = number(value)
+        names = look_up(evaluation, NAMES.get(path.rpartition(".")[2], "")) or ()
+        written = _named(value, names) if len(names) else number(value)
     else:
         written = measure.write(value) + measure.unit
     return text(measure.name), text(written), text(_meaning(measure, evaluation))
+
+
+def _named(values: Any, names: Sequence[str]) -> str:
+    """Each value after its name; without names where their number is another."""
+    if not isinstance(values, list) or len(values) != len(names):
+        return number(values)
+    pairs = zip(names, values, strict=True)
+    return "; ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in pairs)
 
 
 def _mean_and_spread(measure: Measure, mean: float, std: float) -> str:
@@ -175,5 +200,5 @@ def _measure(path: str, evaluation: Evaluation) -> Measure:
     key = path.rpartition(".")[2]
     if key == "skipped":
         return Measure("Not measured", "What was left out, and why.")
-    words = MEASURES | OF_KIND.get(evaluation.get("kind", ""), {})
+    words = MEASURES | GENERATION_MEASURES | OF_KIND.get(evaluation.get("kind", ""), {})
     return words.get(path, Measure(key.replace("_", " ").capitalize(), ""))

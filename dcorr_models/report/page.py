@@ -13,6 +13,7 @@ from typing import Any
 from dcorr_models.data.base import Splits
 from dcorr_models.errors import RunError
 from dcorr_models.methods.base import Method
+from dcorr_models.pictures import is_point
 from dcorr_models.report.attributes import intensity_panels, single_attributes
 from dcorr_models.report.class_content import (
     LEAKAGE,
@@ -24,6 +25,13 @@ from dcorr_models.report.class_content import (
 from dcorr_models.report.contents import flat, plain, read_evaluation, read_json, read_run_log
 from dcorr_models.report.curves import Curve, chart, curves_of, training_seconds
 from dcorr_models.report.edit_measures import effect_matrix, svm_charts
+from dcorr_models.report.generation import (
+    fixed_code_grids,
+    inpainting_rows,
+    point_figure,
+    sample_grid,
+    single_dimensions,
+)
 from dcorr_models.report.lines import style_sheet
 from dcorr_models.report.markup import details, duration, number, table, text
 from dcorr_models.report.measures import headlines, measure_tables
@@ -51,6 +59,11 @@ class Run:
     def method_name(self) -> str:
         """The method's class."""
         return type(self.method).__name__
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there are test images to look at, and codes of them."""
+        return self.method.has_encoder and not is_point(self.splits.test.images.shape)
 
 
 def build_report(
@@ -150,19 +163,47 @@ def _summary(run: Run) -> str:
     return headlines(run.evaluation)
 
 
+def _samples(run: Run) -> str:
+    return sample_grid(run.method, run.splits.test, run.label_names)
+
+
+def _points(run: Run) -> str:
+    return point_figure(run.method, run.splits, run.label_names)
+
+
+def _fixed_codes(run: Run) -> str:
+    return fixed_code_grids(run.method, run.splits.test, run.label_names)
+
+
+def _dimensions(run: Run) -> str:
+    return single_dimensions(run.method, run.splits.test, run.label_names)
+
+
+def _inpainting(run: Run) -> str:
+    return inpainting_rows(run.method, run.splits.test)
+
+
 def _styles(run: Run) -> str:
+    if not run.has_pictures:
+        return ""
     return style_grid(run.method, run.splits.test, run.label_names)
 
 
 def _swaps(run: Run) -> str:
+    if not run.has_pictures:
+        return ""
     return swap_grid(run.method, run.splits.test, run.label_names)
 
 
 def _translations(run: Run) -> str:
+    if not run.has_pictures:
+        return ""
     return translation_grid(run.method, run.splits, run.label_names)
 
 
 def _reconstructions(run: Run) -> str:
+    if not run.has_pictures:
+        return ""
     return reconstructions(run.method, run.splits.test, run.label_names)
 
 
@@ -258,12 +299,17 @@ def _versions(run: Run) -> str:
 # Title and content, in the order of the page. A section without content is left out.
 SECTIONS: list[tuple[str, Callable[[Run], str]]] = [
     ("", _summary),
+    ("Drawn images of each class", _samples),
+    ("Drawn points", _points),
+    ("One code fixed, the other varied", _fixed_codes),
+    ("One dimension of the content code at a time", _dimensions),
     ("Every class in the style of an image", _styles),
     ("The class of one image, the content of another", _swaps),
     ("Each image as each class", _translations),
     ("Attributes, one at a time and together", _single_attributes),
     ("Attributes from weak to strong", _intensities),
     ("Reconstructions", _reconstructions),
+    ("Holes filled in", _inpainting),
     ("Are edited attributes recognised?", _svm),
     ("What an edit changes", _effects),
     ("Has the content code collapsed?", _collapse),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from dcorr_models.data import DataSource, LabelledImages, Splits
 from dcorr_models.methods import CDNet
 from dcorr_models.methods.base import Codes
+from dcorr_models.methods.class_conditional import ClassConditional
 from dcorr_models.methods.class_content import ClassContent
 from dcorr_models.nets.cdnet import CriticOutput
 from dcorr_models.training.stage import Stage
@@ -217,3 +218,65 @@ class ToyClassContent(ClassContent):
             return None
         mean = self.encode(images).residual
         return mean, torch.tensor([-6.0, -6.0, -6.0, -6.0, 0.0]).expand_as(mean)
+
+
+class ToySamples(ClassConditional):
+    """Draws `ToyImages`: exact by construction, nothing to train, no encoder.
+
+    Args:
+        collapsed: every sample of a class is the same image.
+        known: how many of the four classes can be drawn.
+        wrong: a sample shows the class after the one asked for.
+    """
+
+    has_encoder = False
+    samples_from = "noise"
+
+    def __init__(self, *, collapsed: bool = False, known: int = 4, wrong: bool = False) -> None:
+        super().__init__()
+        self.image_shape, self.num_labels = (1, 12, 12), 4
+        self.collapsed, self.known, self.wrong = collapsed, known, wrong
+        self.anchor = nn.Parameter(torch.zeros(()))
+
+    def stages(self) -> list[Stage]:
+        return []
+
+    def known_classes(self) -> Tensor:
+        return torch.arange(self.known)
+
+    def sample(self, labels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        self.check_classes(labels)
+        noise = torch.rand(len(labels), 1, 12, 12, generator=generator) * 60 / 255
+        images = torch.full_like(noise, 30 / 255) if self.collapsed else noise
+        for i, label in enumerate(((labels + self.wrong) % 4).tolist()):
+            row, column = 6 * (label // 2), 6 * (label % 2)
+            images[i, :, row : row + 6, column : column + 6] += 180 / 255
+        return images
+
+
+class ToyGaussians(ToyClassContent, ClassConditional):
+    """Draws `ToyContents` from its own codes: a class's grey level, and a bar at random.
+
+    Args:
+        known: how many of the eight classes have a Gaussian.
+        spread: standard deviation of the class code.
+    """
+
+    samples_from = "class Gaussians"
+
+    def __init__(self, *, known: int = 8, spread: float = 0.0) -> None:
+        super().__init__(variational=True)
+        self.known, self.spread = known, spread
+
+    def known_classes(self) -> Tensor:
+        return torch.arange(self.known)
+
+    def draw_codes(self, labels: Tensor, *, generator: torch.Generator | None = None) -> Codes:
+        self.check_classes(labels)
+        noise = torch.randn(len(labels), 1, generator=generator)
+        bars = torch.randint(4, (len(labels),), generator=generator)
+        content = nn.functional.one_hot(bars, 5).float() * 200 / 255
+        return Codes(labels[:, None] * 30 / 255 + self.spread * noise, content)
+
+    def sample(self, labels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        return self.decode(self.draw_codes(labels, generator=generator))
