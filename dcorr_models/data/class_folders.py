@@ -124,8 +124,8 @@ class ClassFolders(ImageFolder):
         if not names:
             raise DataError(f"{self.folder}: no class has two images")
         left_out = a_few([table.names[number] for number in np.flatnonzero(counts == 1)])
-        to_stderr(f"{self.folder}: left out {len(counts) - len(names)} classes with one image "
-                  f"({left_out})")  # fmt: skip
+        to_stderr(f"{self.folder}: left out the classes with a single image: {left_out} "
+                  f"({len(counts) - len(names)} in all)")  # fmt: skip
         _, labels = np.unique(table.labels[kept], return_inverse=True)
         return LabelTable(
             tuple(table.files[row] for row in kept),

@@ -140,6 +140,6 @@ def require_two_images(
     single = [names[label] for label in found[counts == 1]]
     if single:
         raise DataError(
-            f"{place}: {len(single)} classes have one training image ({a_few(single)}), and a "
-            f"class code needs two or more; {way_out}"
+            f"{place}: classes with a single training image: {a_few(single)} ({len(single)} in "
+            f"all), and a class code needs two or more; {way_out}"
         )

@@ -403,8 +403,9 @@ class LORD(ClassContent):
             named = ", ".join(map(str, single[:_NAMED]))
             more = f" and {len(single) - _NAMED} more" if len(single) > _NAMED else ""
             warnings.warn(
-                f"{len(single)} classes have one training image ({named}{more}): nothing tells "
-                "their class from that image's content; leave them out of the data if you can",
+                f"classes with a single training image: {named}{more} ({len(single)} in all); "
+                "nothing tells such a class from that image's content: leave it out of the data if "
+                "you can",
                 UserWarning,
                 stacklevel=2,
             )

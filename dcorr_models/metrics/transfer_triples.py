@@ -136,8 +136,9 @@ def triples_by_targets(
     candidates = (counts[class_of] > 1).nonzero().flatten()
     if len(counts) < 2 or len(candidates) == 0:
         raise DataError(
-            f"{name} has {len(counts)} classes and {len(candidates)} images whose class has "
-            "another: content transfer needs two classes, one of them with two images"
+            f"content transfer needs two classes, one of them with two images: {name} has "
+            f"{len(counts)} {'class' if len(counts) == 1 else 'classes'}, the largest with "
+            f"{int(counts.max()) if len(counts) else 0} of its images"
         )
     generator = torch.Generator().manual_seed(seed)
     wanted = candidates[torch.randint(len(candidates), (pairs,), generator=generator)]

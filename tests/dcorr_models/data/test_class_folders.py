@@ -136,13 +136,13 @@ def test_classes_with_one_image(tmp_path, capsys):
     folder = write_folders(tmp_path)
     for path in [*(folder / "bob").rglob("*.png")][1:]:
         path.unlink()
-    with pytest.raises(DataError, match=r"1 classes have one training image \(bob\).*skip_single"):
+    with pytest.raises(DataError, match=r"single training image: bob \(1 in all\).*skip_single"):
         source(folder).splits()
     data = source(folder, skip_single=True)
     assert len(data.splits().train) == 14
     assert data.label_names == ("ann", "cem")
     assert data.splits().train.labels.unique().tolist() == [0, 1]
-    assert "left out 1 classes with one image (bob)" in capsys.readouterr().err
+    assert "left out the classes with a single image: bob (1 in all)" in capsys.readouterr().err
 
 
 def test_a_broken_image_keeps_contents_in_step(tmp_path):

@@ -357,7 +357,7 @@ def test_published_networks_fit_together_at_32_pixels():
 def test_a_class_with_one_image_is_named():
     images = torch.zeros(5, 1, 12, 12, dtype=torch.uint8)
     data = LabelledImages(images, torch.tensor([0, 0, 1, 2, 2]))
-    with pytest.warns(UserWarning, match=r"1 classes have one training image \(1\)"):
+    with pytest.warns(UserWarning, match=r"a single training image: 1 \(1 in all\)"):
         toy_lord(train=data)
 
 
