@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dcorr_models.command_parsers import build_parser
-from dcorr_models.data import Cars3D, LabelledImages, SmallNORB
-from dcorr_models.methods import LORD
+from dcorr_models.data import Cars3D, ClassFolders, LabelledImages, SmallNORB
+from dcorr_models.methods import LORD, LrLiVAE
 from dcorr_models.methods.lord_settings import Scale
 from dcorr_models.packaged_configs import CONFIGS
 
@@ -17,12 +17,16 @@ PATHS = sorted(CONFIGS.glob("*.yaml"))
 STAGES = {
     "AEXCov": ["autoencoder"],
     "CDNet": ["label_encoder", "disentangle"],
+    "CVAE": ["cvae"],
+    "CVAEGAN": ["cvae_gan"],
     "CycleVAE": ["cycles"],
     "DrNet": ["drnet"],
     "IcGAN": ["gan", "encoders"],
     "LORD": ["codes", "encoders"],
+    "LrLiVAE": ["lr_livae"],
     "MLVAE": ["groups"],
     "MddAE": ["joint"],
+    "ProjectionCGAN": ["gan"],
     "VAEGAN": ["vae_gan", "code_means"],
 }
 VARIANTS = {
@@ -54,9 +58,11 @@ def test_config_is_accepted_and_makes_its_method(path: Path):
     stages = STAGES[type(objects.method).__name__]
     if isinstance(objects.method, LORD) and not objects.method.variant.second_stage:
         stages = ["codes"]
+    if isinstance(objects.method, LrLiVAE) and objects.method.takes_unlabelled:
+        stages = [*stages, "semi_supervised"]
     assert [stage.name for stage in objects.method.stages()] == stages
     # What files of the release alone know.
-    counts = {Cars3D: 183, SmallNORB: 2700}
+    counts = {Cars3D: 183, SmallNORB: 2700, ClassFolders: 530}
     assert objects.method.num_labels == (
         counts.get(type(objects.data)) or len(objects.data.label_names)
     )
@@ -82,6 +88,12 @@ def test_names_and_settings_agree(path: Path):
             assert not given.keys() & {*Scale._fields, "steps", "encoder_steps"}, "whole columns"
         variant = "-".join(words[1 : words.index("sprites")]) if "sprites" in words else "lord"
         assert method.variant == (variant or "lord")
+        return
+    if kind == "LrLiVAE":
+        named = {"without": "none", "dcov": "dcov"}
+        assert method.adversary == next((named[w] for w in words if w in named), "classifier")
+        assert method.use_discriminator == ("vae" not in words)
+        assert (method.unlabelled != "none") == ("semi" in words)
         return
     if regulariser:
         assert method.decorrelation == {"dcov": "dcov2", "xcov": "xcov"}[regulariser]
