@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from players_afresh import AfreshStage
 from torch import Tensor
 
-from dcorr_models.methods import VAEGAN, AEXCov, CDNet, IcGAN, MddAE, Method
+from dcorr_models.methods import VAEGAN, AEXCov, CDNet, IcGAN, LrLiVAE, MddAE, Method
 from dcorr_models.training.execution import Execution
 from dcorr_models.training.stage import Stage
 
@@ -21,6 +23,8 @@ class Timed(NamedTuple):
     stage: int = 0
     same_gradients: bool = True
     """Without dropout both forms have the same gradients: no other noise is drawn in a step."""
+    afresh: Callable[..., Stage] | None = None
+    """The joint step with a forward pass for each player, where no argument of the method is it."""
 
 
 # A new method is a line here.
@@ -30,6 +34,7 @@ METHODS = {
     "AEXCov": Timed(AEXCov),
     "IcGAN": Timed(IcGAN, same_gradients=False),
     "VAEGAN": Timed(VAEGAN, same_gradients=False),
+    "LrLiVAE": Timed(LrLiVAE, same_gradients=False, afresh=AfreshStage),
 }
 SIZES: dict[str, dict[str, Any]] = {
     "mnist": {"architecture": "mnist", "batch_size": 100},
@@ -40,6 +45,15 @@ SIZES: dict[str, dict[str, Any]] = {
     "faces_small": {
         "architecture": "faces_small", "image_shape": (3, 64, 64), "num_labels": 16,
         "multilabel": True, "latent_dim": 32, "batch_size": 64,
+    },
+    "mnist_small": {"architecture": "mnist_small", "batch_size": 64},
+    "cifar10": {
+        "architecture": "cifar10", "image_shape": (3, 32, 32), "class_dim": 100,
+        "content_dim": 200, "batch_size": 96,
+    },
+    "facescrub64": {
+        "architecture": "facescrub64", "image_shape": (3, 64, 64), "num_labels": 530,
+        "class_dim": 512, "content_dim": 512, "batch_size": 96,
     },
 }  # fmt: skip
 FORMS = ("simultaneous", "sequential")
@@ -54,7 +68,7 @@ def make_stage(
     method: str, size: str, fabric: Fabric, execution: Execution | None = None, **options: Any
 ) -> tuple[Method, Stage]:
     """A method with new weights and its timed stage, ready for steps."""
-    kind, number, _ = METHODS[method]
+    kind, number, *_ = METHODS[method]
     if "decorrelation_ramp" in inspect.signature(kind).parameters:
         options["decorrelation_ramp"] = 0  # the regulariser at its full weight from the first step
     torch.manual_seed(0)
@@ -63,6 +77,20 @@ def make_stage(
     stage.execution = execution or Execution()
     stage.setup(fabric)
     return model, stage
+
+
+def make_joint_stages(method: str, size: str, fabric: Fabric, **options: Any) -> list[Stage]:
+    """The joint step alone, twice with the same weights: as the method shares it, and afresh."""
+    kind, _, _, afresh = METHODS[method]
+    assert afresh is not None
+    stages = []
+    for make in (None, afresh):
+        torch.manual_seed(0)
+        model = kind(**SIZES[size], n_gm=0, joint_batch="last", **options)
+        stage = model.stages()[0] if make is None else make(model, name="afresh", steps=1)
+        stage.setup(fabric)
+        stages.append(stage)
+    return stages
 
 
 def made_up_batch(model: Method, size: int, device: torch.device) -> dict[str, Tensor]:

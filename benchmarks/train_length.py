@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from measure import machine, synchronise
-from methods import SIZES, make_stage
+from methods import make_stage
 
 from dcorr_models.data import LabelledImages
 from dcorr_models.training.batches import batches
@@ -48,7 +48,7 @@ def seconds_a_step(method: str, size: str, switch: str, options: Any) -> float:
     model, stage = make_stage(method, size, fabric, execution)
     data = made_up_images(model, options.images)
     sampler = StepBatchSampler(
-        len(data), batch_size=SIZES[size]["batch_size"], seed=0,
+        len(data), batch_size=stage.batch_size, seed=0,
         start=0, stop=options.warmup + options.steps,
     )  # fmt: skip
     meter, began = Meter(), 0.0

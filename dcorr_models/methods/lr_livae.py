@@ -252,7 +252,9 @@ class LrLiVAE(ClassConditional, ClassContent):
             from dcorr_models.experiment import load_weights
             from dcorr_models.run_folder import RunFolder
 
-            load_weights(self, RunFolder(self.start_from))
+            folder = RunFolder(self.start_from)
+            folder.read_config()  # says so where there is no run
+            load_weights(self, folder)
         self.gaussians.meet(train.labels)
 
     def stages(self) -> list[Stage]:

@@ -92,6 +92,7 @@ class ClassGaussians(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """L_cls and L_lkd, each the mean over (N, D) codes with labels (N,)."""
+        z = z.to(self.mixture.means.dtype)
         if self.form == "probability":
             return self._from_probabilities(z, labels)
         return self.mixture.terms(z, labels)
@@ -99,7 +100,7 @@ class ClassGaussians(nn.Module):
     def unlabelled(self, z: Tensor, *, known: bool) -> Tensor:
         """-log p of each of (N, D) codes: the mixture if `known`, the total Gaussian otherwise."""
         density = self.mixture.log_density if known else self.mixture.total_log_density
-        return -density(z)
+        return -density(z.to(self.mixture.means.dtype))
 
     def vectors(self) -> Tensor:
         """(C, D) means; NaN for classes without images."""

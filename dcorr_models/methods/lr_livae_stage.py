@@ -266,7 +266,7 @@ class LrLiVAEStage(Stage):
         if "adversary" not in self.networks:
             return self.gradient(loss, codes)
         log_q = self.networks["adversary"](own).log_softmax(dim=1)
-        confusion = -(log_q @ self.prior.priors).mean()
+        confusion = -(log_q @ self.prior.priors.to(log_q.dtype)).mean()
         loss = loss + settings.confusion_weight * confusion
         to_codes = self.gradient(loss, codes, retain_graph=True)
         adversary = F.nll_loss(log_q, y)
