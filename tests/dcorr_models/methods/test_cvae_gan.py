@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dcorr_models.errors import UserError
 from dcorr_models.methods import CVAEGAN
+from dcorr_models.methods.cvae_gan import Triple
 from dcorr_models.nets.cvae_gan import PlainDiscriminator, RunningClassMeans
 from dcorr_models.nets.lr_livae import ARCHITECTURES
 from tests.dcorr_models.methods import conditional_toys as toys
@@ -166,17 +167,52 @@ def test_classes_never_seen_do_not_count():
     """A class that only samples have, so far, has no mean to be brought to."""
     stage = toys.prepared(toy())
     features, real = torch.ones(4, 6), torch.tensor([0, 0, 1, 1])
-    assert (
-        stage._class_mean(
-            type("T", (), {"real": features, "sampled": 2 * features}),
-            real,
-            torch.tensor([2, 2, 3, 3]),
-        ).item()
-        == 0
-    )
-    assert stage._class_mean(
-        type("T", (), {"real": features, "sampled": 2 * features}), real, torch.tensor([0, 2, 3, 3])
-    ).item() == pytest.approx(3.0)
+    triple = Triple(features, features, 2 * features)
+    assert stage._class_mean(triple, real, torch.tensor([2, 2, 3, 3])).item() == 0
+    found = stage._class_mean(triple, real, torch.tensor([0, 2, 3, 3]))
+    assert found.item() == pytest.approx(3.0)
+
+
+def both_means(stage, features: Tensor, sampled: Tensor, y: Tensor, classes: Tensor) -> Tensor:
+    """L_GD and L_GC of one process's images, with the same features for both judges."""
+    triple = Triple(features, features, sampled)
+    return stage._mean(triple) + stage._class_mean(triple, y, classes)
+
+
+def test_means_of_two_processes_are_those_of_one_batch():
+    """First each process writes down what it would send, then it gets the mean of both."""
+    torch.manual_seed(0)
+    real, sampled = torch.randn(8, 6), torch.randn(8, 6, requires_grad=True)
+    y, classes = torch.tensor([0, 0, 1, 1, 1, 2, 3, 3]), torch.tensor([3, 1, 1, 0, 0, 0, 2, 2])
+    whole = both_means(toys.prepared(toy()), real, sampled, y, classes)
+    (wanted,) = torch.autograd.grad(whole, sampled)
+    sent: list[list[Tensor]] = [[], []]
+    halves = [slice(0, 4), slice(4, 8)]
+
+    def run(rank: int, answers: list[Tensor] | None) -> Tensor:
+        stage, place = toys.prepared(toy()), iter(answers or [])
+        stage.processes = 2
+
+        def reduce(value: Tensor, *, times: int = 1) -> Tensor:
+            if answers is None:
+                sent[rank].append(value.detach())
+                return value.detach() * times
+            return next(place) * times
+
+        stage.mean_over_ranks = reduce
+        stage.sum_over_ranks = lambda value: reduce(value, times=2)
+        part = halves[rank]
+        return both_means(stage, real[part], sampled[part], y[part], classes[part])
+
+    for rank in (0, 1):
+        run(rank, None)
+    answers = [(a + b) / 2 for a, b in zip(*sent, strict=True)]
+    for rank in (0, 1):
+        loss = run(rank, answers)
+        torch.testing.assert_close(loss, whole)
+        (found,) = torch.autograd.grad(loss, sampled)
+        # DDP takes the mean over the processes of what each one's images contribute.
+        torch.testing.assert_close(found[halves[rank]] / 2, wanted[halves[rank]])
 
 
 def test_resume_is_exact_with_the_running_means(tmp_path):
