@@ -19,10 +19,8 @@ from dcorr_models.evaluation.code_probes import (
 )
 from dcorr_models.evaluation.common import start
 from dcorr_models.methods.base import Codes, Method
-from dcorr_models.methods.class_conditional import ClassConditional
 from dcorr_models.methods.class_content import ClassContent
 from dcorr_models.metrics.content_transfer import content_transfer_on
-from dcorr_models.metrics.leakage import leakage
 from dcorr_models.metrics.perceptual_distance import (
     ImageDistance,
     PerceptualDistance,
@@ -45,17 +43,12 @@ def evaluate_class_content(
         raise UserError("the train split has fewer than two classes: nothing to measure")
     # what is missing of it is found before the measuring
     distance = _distance(method, splits.test, protocol)
-    result, codes, labels = start("class_content", method, splits)
+    result, codes, _ = start("class_content", method, splits)
     result["transfer"] = _transfer(method, splits.test, distance, protocol, seed=seed)
     samples = draw_samples(method, splits, protocol, seed=seed)
     result["probes"] = code_probes(samples, protocol, seed=seed)
     result["regression"] = regressions(samples, protocol)
     result["leakage"] = _dependence(codes, protocol, seed=seed)
-    if isinstance(method, ClassConditional):
-        # the probes that its rivals, which have no class vectors, are measured by
-        learn = samples.train
-        probes = leakage(learn.codes.residual, learn.labels, codes.residual, labels, seed=seed)
-        result["leakage"] = {**probes, **result["leakage"]}
     posterior = content_posterior(method, splits.test)
     if posterior is not None:
         result["collapse"] = posterior_collapse(*posterior, tolerance=protocol.collapse_tolerance)

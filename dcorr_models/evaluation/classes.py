@@ -10,24 +10,34 @@ from torch import Tensor
 from dcorr_models import editing
 from dcorr_models.data.base import Splits
 from dcorr_models.errors import UserError
-from dcorr_models.evaluation.common import decode, encode_split, start
+from dcorr_models.evaluation.common import decode, encode, some_rows, start
 from dcorr_models.methods.base import Codes, Method
 from dcorr_models.metrics import leakage, recognition
 from dcorr_models.metrics.recognition import Classifier
+from dcorr_models.pictures import is_point
 
 __all__ = ["evaluate_classes"]
 
 
-def evaluate_classes(method: Method, splits: Splits, *, seed: int) -> dict[str, Any]:
-    """Everything but the seconds; see `evaluate`."""
+def evaluate_classes(
+    method: Method, splits: Splits, *, seed: int, probe_images: int | None = None
+) -> dict[str, Any]:
+    """Everything but the seconds; see `evaluate`.
+
+    Args:
+        method: see `evaluate`.
+        splits: see `evaluate`.
+        seed: see `evaluate`.
+        probe_images: training images whose codes the leakage probes learn from at most.
+    """
     for name, split in (("train", splits.train), ("test", splits.test)):
         if len(torch.unique(split.labels)) < 2:
             raise UserError(f"the {name} split has fewer than two classes: nothing to measure")
-    train_codes, _, train_labels = encode_split(method, splits.train)
     result, codes, labels = start("classes", method, splits)
+    rows = some_rows(splits.train, probe_images, seed=seed)
     result["leakage"] = leakage.leakage(
-        train_codes.residual,
-        train_labels,
+        encode(method, splits.train, rows).residual,
+        splits.train.labels[rows],
         codes.residual,
         labels,
         label_codes=codes.label if method.has_label_code else None,
@@ -37,6 +47,8 @@ def evaluate_classes(method: Method, splits: Splits, *, seed: int) -> dict[str, 
         return result
     hits = codes.label.argmax(dim=1) == labels
     result["soft_target"] = {"accuracy": hits.float().mean().item()}
+    if is_point(splits.test.images.shape):
+        return result
     classifier = recognition.train_classifier(splits.train, held_out=splits.test, seed=seed)
     result["editing"] = _editing(method, classifier, codes, labels)
     return result

@@ -14,7 +14,7 @@ from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Codes, Method
 from dcorr_models.metrics import image_quality
 
-__all__ = ["decode", "encode", "encode_split", "start"]
+__all__ = ["decode", "encode", "encode_split", "some_rows", "start"]
 
 _BATCH = 500
 
@@ -38,6 +38,14 @@ def encode(
         batches = (split.__getitems__(part.tolist()) for part in torch.split(rows, batch_size))
         parts = [method.encode(to_networks_of(method, batch["image"])) for batch in batches]
     return _joined(parts)
+
+
+def some_rows(split: LabelledImages, count: int | None, *, seed: int) -> Tensor:
+    """At most `count` rows of a split, drawn at random, in their order; all by default."""
+    if count is None or count >= len(split):
+        return torch.arange(len(split))
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    return order[:count].sort().values
 
 
 def decode(method: Method, codes: Codes, *, batch_size: int = _BATCH) -> Tensor:

@@ -15,7 +15,7 @@ from dcorr_models.evaluation.attributes import evaluate_attributes
 from dcorr_models.evaluation.class_content import evaluate_class_content
 from dcorr_models.evaluation.class_protocol import ClassContentProtocol
 from dcorr_models.evaluation.classes import evaluate_classes
-from dcorr_models.evaluation.generation import class_code_purity, measure_samples
+from dcorr_models.evaluation.generation import class_code_purity, content_leakage, measure_samples
 from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
 from dcorr_models.methods.base import Method
@@ -62,11 +62,13 @@ def evaluate(
     multilabel = splits.test.labels.dtype == torch.float32
     _check_options(method, multilabel, attributes, transfer, generation)
     began = time.monotonic()
+    splits = splits._replace(train=labelled_part(splits.train))
     result = _codes(
         method,
-        splits._replace(train=labelled_part(splits.train)),
+        splits,
         attributes or AttributeProtocol(),
         transfer or ClassContentProtocol(),
+        generation or GenerationProtocol(),
         seed=seed,
     )
     if "class_code" in result.get("regression", {}) and target_names:
@@ -74,6 +76,8 @@ def evaluate(
     if isinstance(method, ClassConditional):
         protocol = generation or GenerationProtocol()
         if method.has_encoder and method.has_class_vectors:
+            probes = content_leakage(method, splits, protocol, seed=seed)
+            result["leakage"] = {**probes, **result["leakage"]}
             result["purity"] = class_code_purity(method, splits.test, protocol, seed=seed)
         result["generation"] = measure_samples(method, splits, protocol, seed=seed)
     result["seconds"] = round(time.monotonic() - began, 1)
@@ -85,6 +89,7 @@ def _codes(
     splits: Splits,
     attributes: AttributeProtocol,
     transfer: ClassContentProtocol,
+    generation: GenerationProtocol,
     *,
     seed: int,
 ) -> dict[str, Any]:
@@ -95,7 +100,9 @@ def _codes(
         return evaluate_class_content(method, splits, transfer, seed=seed)
     if splits.test.labels.dtype == torch.float32:
         return evaluate_attributes(method, splits, attributes, seed=seed)
-    return evaluate_classes(method, splits, seed=seed)
+    # other methods of classes are measured with all: their numbers are of all
+    most = generation.probe_images if isinstance(method, ClassConditional) else None
+    return evaluate_classes(method, splits, seed=seed, probe_images=most)
 
 
 def _check_options(

@@ -11,7 +11,7 @@ from dcorr_models import editing
 from dcorr_models.data.base import LabelledImages, Splits
 from dcorr_models.data.views import labelled_part
 from dcorr_models.errors import UserError
-from dcorr_models.evaluation.common import decode, encode
+from dcorr_models.evaluation.common import decode, encode, some_rows
 from dcorr_models.evaluation.generation_features import feature_network, read_features
 from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.methods.base import Codes
@@ -22,10 +22,11 @@ from dcorr_models.metrics.convnet import in_chunks
 from dcorr_models.metrics.frechet_distance import frechet_distance
 from dcorr_models.metrics.inception_score import inception_score
 from dcorr_models.metrics.intra_class_diversity import intra_class_diversity
+from dcorr_models.metrics.leakage import Leakage, leakage
 from dcorr_models.metrics.recognition import Classifier, recognition_rate, train_classifier
 from dcorr_models.pictures import is_point
 
-__all__ = ["Drawn", "class_code_purity", "draw_samples", "measure_samples"]
+__all__ = ["Drawn", "class_code_purity", "content_leakage", "draw_samples", "measure_samples"]
 
 _BATCH = 256
 _SMALLEST_SIDE = 4  # of the judging classifier
@@ -75,14 +76,25 @@ def class_code_purity(
     method: ClassConditional, test: LabelledImages, protocol: GenerationProtocol, *, seed: int
 ) -> ClassPurity:
     """`purity` of evaluation.json: do the class codes of test images fall into clusters?"""
-    rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
-    rows = rows[: protocol.purity_images].sort().values
+    rows = some_rows(test, protocol.purity_images, seed=seed)
     codes = encode(method, test, rows).label
     labels = test.labels[rows]
     # a code has no more neighbours of its own class than its class has other codes
     fewest = int(torch.unique(labels, return_counts=True)[1].min())
     near = max(1, min(protocol.neighbours, fewest - 1))
     return class_purity(codes, labels, neighbours=near, seed=seed)
+
+
+def content_leakage(
+    method: ClassConditional, splits: Splits, protocol: GenerationProtocol, *, seed: int
+) -> Leakage:
+    """The class read from content codes, by the probes that methods without class vectors have."""
+    rows = some_rows(splits.train, protocol.probe_images, seed=seed)
+    learn, score = (
+        encode(method, split, chosen).residual
+        for split, chosen in ((splits.train, rows), (splits.test, torch.arange(len(splits.test))))
+    )
+    return leakage(learn, splits.train.labels[rows], score, splits.test.labels, seed=seed)
 
 
 def measure_samples(

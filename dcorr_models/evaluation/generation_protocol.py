@@ -26,6 +26,7 @@ class GenerationProtocol:
             `efficientnet_lite0` (ImageNet, extra `perceptual`), the `pixels` themselves, or a
             module of yours from images in the data's range to (N, F). Its name stands beside the
             number; none of these makes it FID.
+        probe_images: training images whose content codes the leakage probes learn from at most.
         purity_images: test images whose class codes are clustered at most.
         neighbours: of a class code, whose classes are compared with its own.
         bins: of the axis of each class, where images are points.
@@ -39,6 +40,7 @@ class GenerationProtocol:
     classifier_epochs: int = 8
     diversity_images: int | None = 50
     features: Literal["classifier", "efficientnet_lite0", "pixels"] | nn.Module = "classifier"
+    probe_images: int | None = 10_000
     purity_images: int | None = 5_000
     neighbours: int = 10
     bins: int = 20
@@ -53,6 +55,7 @@ class GenerationProtocol:
         pairs = {
             "samples": self.samples,
             "diversity_images": self.diversity_images,
+            "probe_images": self.probe_images,
             "purity_images": self.purity_images,
             "bins": self.bins,
         }
