@@ -71,8 +71,9 @@ def check_shared_gradients(
         # Not all learn in a joint step: Lr-LiVAE's Gaussians have no gradient there.
         grads.append([p.grad for n in stage.networks.values() for p in n.parameters()])
     pairs = [(a, b) for a, b in zip(*grads, strict=True) if a is not None or b is not None]
-    worst = max(((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in pairs)
-    if worst > 1e-2:
+    ratios = torch.stack([(a - b).norm() / b.norm().clamp_min(1e-12) for a, b in pairs])
+    worst = ratios.max().item()  # NaN where one is
+    if not worst <= 1e-2:
         raise SystemExit(f"the shared step and the players afresh disagree by {worst:.1e}")
     return worst
 

@@ -207,7 +207,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
         (["--method.decorelation", "xcov"], "did you mean 'decorrelation'"),
         (["--method.steps", "many"], "steps"),
         (["--method.steps", "-1"], "steps must be 0 or more, got -1"),
-        (["--method.batch_size", "1000"], "the training split has 96 images"),
+        (["--method.batch_size", "1000"], "the training split has 96 labelled images"),
         (["--method.latent_dim", "0"], "latent_dim must be 1 or more"),
         (["--method.decorrelation", "hsic"], "hsic"),
         (["--method.updates", "both"], "both"),
