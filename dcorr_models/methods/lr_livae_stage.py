@@ -18,6 +18,7 @@ from dcorr_models.methods.lr_livae_gaussians import ClassGaussians
 from dcorr_models.methods.ml_vae import draw
 from dcorr_models.methods.regularisers import Regulariser, for_processes
 from dcorr_models.methods.vae_gan_stage import gaussian_kl
+from dcorr_models.nets.projection_discriminator import ProjectionDiscriminator
 from dcorr_models.training.gan import GanLoss, critic_cost, generator_cost
 from dcorr_models.training.optimizers import parameters_of
 from dcorr_models.training.passes import Passes
@@ -147,6 +148,8 @@ class LrLiVAEStage(Stage):
         # For what must not reach the Gaussians: densities of codes, and draws from them.
         self.prior = model.gaussians
         self.dependence: Regulariser | None = None
+        # One of the user's own may have batch statistics.
+        self.each_alone = isinstance(model.discriminator, ProjectionDiscriminator)
 
     def setup(self, fabric: Fabric) -> None:
         """Hands the networks to Fabric; `dcov2` is one of the global batch."""
@@ -241,10 +244,21 @@ class LrLiVAEStage(Stage):
             "rebuilt": critic_cost(rebuilt, real=False, form=form),
             "sampled": critic_cost(sampled, real=False, form=form),
         }
+        cost = torch.stack([*costs.values()]).sum()
         wanted = generator_cost(rebuilt, form=form) + generator_cost(sampled, form=form)
-        to_fakes = self.gradient(wanted, fakes, retain_graph=True)
         learning = [*self.networks["discriminator"].parameters()]
-        self.update("discriminator", torch.stack([*costs.values()]).sum(), inputs=learning)
+        if form == "log" and self.each_alone:
+            # One backward gives both. No image's logit l depends on another image, so that the two
+            # costs of a fake have gradients in it that differ by a factor alone:
+            # dL_G/dl = -sigmoid(-l) / n = -e^-l dL_D/dl.
+            self.update("discriminator", cost, inputs=[*learning, fakes])
+            assert fakes.grad is not None
+            # Clamped where dL_D/dl is about to round to 0.
+            factor = -(-logits[n:].detach().clamp(min=-80.0)).exp()
+            to_fakes: Tensor = fakes.grad * factor.reshape(-1, 1, 1, 1)
+        else:
+            to_fakes = self.gradient(wanted, fakes, retain_graph=True)
+            self.update("discriminator", cost, inputs=learning)
         logs.update({f"loss/{name}": cost.detach() for name, cost in costs.items()})
         logs["loss/generator"] = wanted.detach()
         return to_fakes

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 import dcorr
@@ -128,9 +128,13 @@ def losses(model: LrLiVAE, data: dict[str, Tensor], seed: int) -> dict[str, Tens
 @pytest.mark.parametrize("gan_loss", ["log", "hinge"])
 def test_the_shared_step_has_the_gradients_of_players_taken_afresh(gan_loss):
     model = toy_lr_livae(n_gm=0, joint_batch="last", gan_loss=gan_loss, lr=0.0)
+    with torch.no_grad():
+        model.discriminator.logit.bias.fill_(1.0)
     # Spectral norm follows its weight by one step a pass: no step in evaluation.
     model.discriminator.eval()
     data, wanted = batch(BATCH), {}
+    real = model.discriminator(data["image"], data["label"])[0]
+    assert real.min() < 1 < real.max(), "on both sides of the hinge's corner"
     for player in losses(model, data, 3):
         twin = copy.deepcopy(model)
         losses(twin, data, 3)[player].backward()
@@ -142,6 +146,43 @@ def test_the_shared_step_has_the_gradients_of_players_taken_afresh(gan_loss):
     for player, gradients in wanted.items():
         for own, other in zip(getattr(model, player).parameters(), gradients, strict=True):
             torch.testing.assert_close(own.grad, other, rtol=1e-4, atol=1e-6)
+
+
+class BatchCritic(nn.Module):
+    """Each logit depends on the whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Flatten(), nn.Linear(144, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)
+        )
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.net(images).squeeze(1) + labels
+        return logits, logits
+
+
+def test_a_discriminator_with_batch_statistics_has_its_own_gradient_for_the_decoder():
+    model = toy_lr_livae(
+        n_gm=0, joint_batch="last", lr=0.0, reconstruction_weight=0.0, discriminator=BatchCritic()
+    )
+    twin = copy.deepcopy(model)
+    stage = prepared(model)
+    torch.manual_seed(3)
+    stage.step(batch(BATCH))
+    torch.manual_seed(3)
+    data = batch(BATCH)
+    mean, log_variance = twin.content_encoder(data["image"]).chunk(2, dim=1)
+    z_u = mean + (log_variance / 2).exp() * torch.randn(BATCH, CONTENT_DIM)
+    z_s, prior = twin.class_encoder(data["image"]), twin.gaussians.mixture.sample(data["label"])
+    rebuilt = twin.decoder(z_s.detach(), z_u.detach())
+    sampled = twin.decoder(prior.detach(), torch.randn(BATCH, CONTENT_DIM))
+    fakes = torch.cat([rebuilt, sampled])
+    logits = twin.discriminator(torch.cat([data["image"], fakes]), data["label"].repeat(3))[0]
+    (2 * F.softplus(-logits[BATCH:]).mean()).backward()
+    pairs = zip(model.decoder.parameters(), twin.decoder.parameters(), strict=True)
+    for own, other in pairs:
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_gm_steps_are_those_of_the_loss_and_two_adams_hold_the_class_encoder():
