@@ -1,4 +1,4 @@
-"""ML-VAE, Cycle-VAE and DrNet on two processes: groups of a class, passes without gradient."""
+"""LORD's rivals and Lr-LiVAE on two processes: groups of a class, passes without gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from tests.dcorr_models.training.test_distributed import run
 @pytest.mark.distributed
 def test_ranks_agree_and_resume_is_exact(tmp_path: Path):
     first, second = run("two_processes_rivals", tmp_path / "runs")
-    assert {key.split()[0] for key in first} == {"ml_vae", "cycle_vae", "drnet"}
+    names = {"ml_vae", "cycle_vae", "drnet", "lr_livae", "lr_livae_dcov"}
+    assert {key.split()[0] for key in first} == names
     for key in first:
         assert torch.equal(first[key], second[key]), key
         assert torch.equal(first[key], first[key.replace(" parts ", " whole ")]), key

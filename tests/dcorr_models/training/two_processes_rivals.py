@@ -1,4 +1,4 @@
-"""Run by test_distributed_rivals.py: trains LORD's toy rivals on two gloo processes.
+"""Run by test_distributed_rivals.py: trains LORD's toy rivals, and Lr-LiVAE, on two gloo processes.
 
     python -m tests.dcorr_models.training.two_processes_rivals FOLDER
 
@@ -15,12 +15,15 @@ from lightning_fabric import Fabric
 
 from dcorr_models.training.fit import LoopSettings, fit
 from tests.dcorr_models.methods import test_cycle_vae, test_drnet, test_ml_vae
+from tests.dcorr_models.methods.lr_livae_toys import toy_lr_livae
 from tests.dcorr_models.toy import ToyContents
 
 MAKERS = {
     "ml_vae": test_ml_vae.toy,
     "cycle_vae": test_cycle_vae.toy,
     "drnet": lambda: test_drnet.toy(images_per_class=2),
+    "lr_livae": lambda: toy_lr_livae(prior_labels="uniform"),
+    "lr_livae_dcov": lambda: toy_lr_livae(gan_loss="hinge", adversary="dcov"),
 }
 RUNS = {"whole": (6,), "parts": (2, 6)}
 
