@@ -26,9 +26,10 @@ def admit(
 ) -> None:
     """Raises `UserError` for whatever of method and data cannot be trained together."""
     check_data(method, data, splits.train)
-    for name, split in (("valid", splits.valid), ("test", splits.test)):
-        require_labels(f"the {name} split of {data.name}", split.labels)
-    missing = int(is_unlabelled(splits.train.labels).sum())
+    if method.reads_labels:
+        for name, split in (("valid", splits.valid), ("test", splits.test)):
+            require_labels(f"the {name} split of {data.name}", split.labels)
+    missing = int(is_unlabelled(splits.train.labels).sum()) if method.reads_labels else 0
     if missing and not any(stage.unlabelled_batch_size for stage in stages):
         raise UserError(
             f"{missing} training images of {data.name} have no label (-1), and no stage of "
@@ -49,7 +50,8 @@ def check_data(method: Method, data: DataSource, split: LabelledImages) -> None:
     `Method.meet` may count on it.
     """
     check_fit(method, data)
-    check_labels(method, data, split)
+    if method.reads_labels:
+        check_labels(method, data, split)
 
 
 def check_fit(method: Method, data: DataSource) -> None:
@@ -60,7 +62,10 @@ def check_fit(method: Method, data: DataSource) -> None:
             f"{data.name} has images of shape {tuple(data.image_shape)}, {own} was made for "
             f"{tuple(method.image_shape)}: set --method.image_shape (and --method.architecture)"
         )
-    if method.num_labels != len(data.label_names) or method.multilabel != data.multilabel:
+    other_labels = (
+        method.num_labels != len(data.label_names) or method.multilabel != data.multilabel
+    )
+    if other_labels and method.reads_labels:
         wanted = "attributes" if method.multilabel else "classes"
         raise UserError(
             f"{data.name} has {len(data.label_names)} {kind}, {own} was made for "
@@ -164,9 +169,10 @@ def _check_result(name: str, result: object, shape: tuple[int, ...]) -> None:
 def _check_batch(stage: Stage, available: int, processes: int) -> None:
     size = stage.batch_size
     if size > available:
+        kind = "labelled images" if stage.reads_labels else "images"
         raise UserError(
             f"stage {stage.name!r} takes batches of {size} but the training split has {available} "
-            "labelled images: set --method.batch_size to fit"
+            f"{kind}: set --method.batch_size to fit"
         )
     if size % processes:
         raise UserError(

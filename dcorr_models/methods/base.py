@@ -49,6 +49,9 @@ class Method(Configurable, nn.Module, ABC):
     takes_unlabelled: bool = False
     """True: training images without a label (class -1) are learned from, in a stage with an
     `unlabelled_batch_size`. Set on the object where its settings decide."""
+    reads_labels: bool = True
+    """False: it learns from images alone. Whatever labels the data have are never looked at, and
+    its stages' `reads_labels` is False too."""
     needs_every_class: bool = False
     """True: a class without a labelled training image cannot be learned."""
 

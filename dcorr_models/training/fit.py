@@ -205,7 +205,7 @@ def _batches(
     settings: LoopSettings,
 ) -> Any:
     labels = getattr(dataset, "labels", None)
-    labels = labels if isinstance(labels, Tensor) else None
+    labels = labels if isinstance(labels, Tensor) and stage.reads_labels else None
     if labels is None and (stage.images_per_class or stage.unlabelled_batch_size):
         raise TypeError(
             f"stage {stage.name!r} chooses its images by their labels: its data set needs a "

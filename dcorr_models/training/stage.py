@@ -84,6 +84,8 @@ class Stage:
     """
 
     execution: Execution = Execution()
+    reads_labels: bool = True
+    """False: batches are of all images, labelled or not; set by a subclass."""
 
     def __init__(
         self,
