@@ -6,8 +6,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from dcorr_models.training.gan import EquilibriumGate, log_probability, minimax_terms
+from dcorr_models.training.gan import (
+    EquilibriumGate,
+    log_probability,
+    minimax_terms,
+    with_r1,
+)
 
 
 @given(logit=st.floats(-30, 30), epsilon=st.sampled_from([0.0, 1e-3, 0.1]))
@@ -50,3 +56,47 @@ def test_a_negative_epsilon_is_refused():
 )
 def test_equilibrium_gate(real, fake, generator, discriminator):
     assert EquilibriumGate()(real, fake) == (generator, discriminator)
+
+
+def test_r1_is_the_mean_squared_slope_and_its_derivative_is_exact():
+    torch.manual_seed(0)
+    critic = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 1), nn.Flatten(0)
+    ).double()
+    images = torch.randn(5, 1, 4, 4, dtype=torch.float64)
+
+    def slope(image: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        return (critic(image + step) - critic(image - step)) / 2e-6
+
+    with torch.no_grad():
+        steps = 1e-6 * torch.eye(16, dtype=torch.float64).reshape(16, 1, 1, 4, 4)
+        wanted = torch.stack([slope(images, step) for step in steps]).square().sum(dim=0).mean()
+    judged, penalty = with_r1(lambda x: (critic(x),), images)
+    torch.testing.assert_close(judged[0], critic(images))
+    assert penalty.item() == pytest.approx(wanted.item(), rel=1e-6)
+    penalty.backward()
+    weight = critic[0].weight
+    ours = weight.grad[0, 0, 0, 0].item()
+    with torch.no_grad():
+        weight[0, 0, 0, 0] += 1e-6
+        above = with_r1(lambda x: (critic(x),), images)[1]
+        weight[0, 0, 0, 0] -= 2e-6
+        below = with_r1(lambda x: (critic(x),), images)[1]
+    assert ours == pytest.approx((above - below).item() / 2e-6, rel=1e-5)
+
+
+def test_r1_compiles_with_its_critic_as_one_graph():
+    torch.manual_seed(0)
+    critic = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 1))
+    images = torch.randn(5, 1, 4, 4)
+
+    def penalty(x: torch.Tensor) -> torch.Tensor:
+        return with_r1(lambda images: (critic(images).squeeze(1),), x)[1]
+
+    compiled = torch.compile(penalty, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images), penalty(images))
+    compiled(images).backward()
+    grads = [p.grad.clone() for p in critic.parameters() if p.grad is not None]
+    critic.zero_grad()
+    penalty(images).backward()
+    torch.testing.assert_close(grads, [p.grad for p in critic.parameters() if p.grad is not None])
