@@ -15,6 +15,7 @@ from dcorr_models.data.class_folders import ClassFolders
 from dcorr_models.data.digits import BundledDigits
 from dcorr_models.data.dsprites import DSprites
 from dcorr_models.data.fashion_mnist import FashionMNIST
+from dcorr_models.data.grey_sprites import GreySprites
 from dcorr_models.data.image_folder import ImageFolder
 from dcorr_models.data.mnist import MNIST
 from dcorr_models.data.partly_labelled import PartlyLabelled
@@ -33,6 +34,7 @@ __all__ = [
     "DSprites",
     "DataSource",
     "FashionMNIST",
+    "GreySprites",
     "ImageFolder",
     "LabelledImages",
     "PartlyLabelled",

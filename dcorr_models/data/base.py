@@ -51,10 +51,12 @@ class LabelledImages(Dataset[dict[str, Tensor]]):
             shows. Images of one content differ by their classes alone. Metrics alone read it.
         targets: float32 of shape (N, T), where they are known: numbers that a code may be asked
             for, such as landmarks or the factors of a rendering. Metrics alone read them.
+        factors: int64 of shape (N, F), where they are known: the level of each ground-truth factor,
+            from 0. Metrics of disentanglement alone read them.
 
     Raises:
         TypeError: If `images` is neither uint8 nor float32, `labels` neither int64 nor float32,
-            `content` not int64, or `targets` not float32.
+            `content` or `factors` not int64, or `targets` not float32.
         ValueError: If the shapes do not fit each other, or `value_range` is empty.
 
     Example:
@@ -75,10 +77,12 @@ class LabelledImages(Dataset[dict[str, Tensor]]):
         value_range: tuple[float, float] = (0.0, 1.0),
         content: Tensor | None = None,
         targets: Tensor | None = None,
+        factors: Tensor | None = None,
     ) -> None:
         _check_images_and_labels(images, labels)
         _check_known("content", content, torch.int64, (len(images),))
         _check_known("targets", targets, torch.float32, (len(images), "T"))
+        _check_known("factors", factors, torch.int64, (len(images), "F"))
         low, high = value_range
         if not low < high:
             raise ValueError(f"value_range needs low < high, got {value_range}")
@@ -86,6 +90,7 @@ class LabelledImages(Dataset[dict[str, Tensor]]):
         self.labels = labels
         self.content = content
         self.targets = targets
+        self.factors = factors
         self.value_range = (float(low), float(high))
 
     def __len__(self) -> int:
@@ -158,6 +163,10 @@ class DataSource(Configurable, ABC):
     """False: one class an image, int64 (N,). True: attributes, float32 (N, A)."""
     value_range: tuple[float, float] = (0.0, 1.0)
     """Lowest and highest value of the float images."""
+    factor_names: tuple[str, ...] = ()
+    """A name for each column of the splits' `factors`; every one of them varies."""
+    factor_sizes: tuple[int, ...] = ()
+    """How many levels each factor has, two or more."""
 
     @abstractmethod
     def splits(self) -> Splits:

@@ -55,6 +55,7 @@ class Cars3D(MappedSource):
     name: ClassVar[str] = "Cars3D"
     target_names: ClassVar[tuple[str, ...]] = ("elevation", "cos azimuth", "sin azimuth")
     """Names of the columns of `targets`."""
+    factor_names = ("elevation", "azimuth", "model")
 
     def __init__(
         self,
@@ -80,6 +81,11 @@ class Cars3D(MappedSource):
         """The models, `car_001` and so on, in alphabetical order."""
         return tuple(path.stem.removesuffix("_mesh") for path in self._paths)
 
+    @property
+    def factor_sizes(self) -> tuple[int, ...]:  # type: ignore[override]  # known to the files alone
+        """Of `factor_names`."""
+        return ELEVATIONS, AZIMUTHS, len(self._paths)
+
     def splits(self) -> Splits:
         """Map the shrunk images, which are shrunk first if they are not there.
 
@@ -88,10 +94,15 @@ class Cars3D(MappedSource):
         """
         count = len(self._paths)
         view = np.tile(np.arange(_VIEWS), count)
-        elevation, angle = view // AZIMUTHS, 2 * np.pi / AZIMUTHS * (view % AZIMUTHS)
+        model = np.repeat(np.arange(count), _VIEWS)
+        elevation, azimuth = view // AZIMUTHS, view % AZIMUTHS
+        angle = 2 * np.pi / AZIMUTHS * azimuth
         targets = [elevation / (ELEVATIONS - 1), np.cos(angle), np.sin(angle)]
         known = Known(
-            np.repeat(np.arange(count), _VIEWS), view, np.stack(targets, axis=1).astype(np.float32)
+            model,
+            view,
+            np.stack(targets, axis=1).astype(np.float32),
+            np.stack([elevation, azimuth, model], axis=1),
         )
         held_out = held_out_classes(self.test_classes, self.label_names, self.seed)
         parts = class_splits(

@@ -104,8 +104,8 @@ class CartoonFaces(DataSource):
     name: ClassVar[str] = "cartoon faces"
     image_shape = (3, 64, 64)
     value_range = (-1.0, 1.0)
-    factor_names: ClassVar[tuple[str, ...]] = (*ATTRIBUTES, *VARIATIONS)
-    """Names of the columns of `factors`."""
+    factor_names = (*ATTRIBUTES, *VARIATIONS)
+    factor_sizes = (*(2 for _ in ATTRIBUTES), *VARIATIONS.values())
 
     def __init__(
         self,
@@ -152,7 +152,12 @@ class CartoonFaces(DataSource):
         images = torch.from_numpy(self._images(to_stderr))
         return Splits(
             *(
-                LabelledImages(images[rows], self._labels(factors), value_range=self.value_range)
+                LabelledImages(
+                    images[rows],
+                    self._labels(factors),
+                    value_range=self.value_range,
+                    factors=torch.from_numpy(factors),
+                )
                 for rows, factors in zip(self._rows(), self.factors(), strict=True)
             )
         )

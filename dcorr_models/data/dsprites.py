@@ -110,6 +110,17 @@ class DSprites(MappedSource):
             for label in range(math.prod(levels))
         )
 
+    @property
+    def factor_names(self) -> tuple[str, ...]:  # type: ignore[override]  # known to the file alone
+        """The factors that vary, all five in the release."""
+        levels = self._levels(FACTORS)
+        return tuple(name for name, count in zip(FACTORS, levels, strict=True) if count > 1)
+
+    @property
+    def factor_sizes(self) -> tuple[int, ...]:  # type: ignore[override]  # known to the file alone
+        """Of `factor_names`."""
+        return tuple(self._levels(self.factor_names))
+
     def splits(self) -> Splits:
         """Map the chosen images, which are read from the archive first if they are not there.
 
@@ -122,6 +133,7 @@ class DSprites(MappedSource):
             labels,
             self._combined([name for name in FACTORS if name not in self.classes]),
             values.astype(np.float32),
+            numbers[:, [FACTORS.index(name) for name in self.factor_names]],
         )
         rows = np.arange(len(numbers))
         if self.images is not None:

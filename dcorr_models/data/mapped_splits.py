@@ -30,11 +30,13 @@ class Known:
         labels: Class of each, int64 of shape (N,).
         content: Content of each, int64 of shape (N,).
         targets: The factors' values, of shape (N, T).
+        factors: The factors' levels, int64 of shape (N, F).
     """
 
     labels: _Rows
     content: _Rows
     targets: npt.NDArray[np.float32]
+    factors: _Rows
 
 
 class MappedSource(DataSource):
@@ -104,6 +106,7 @@ class MappedSource(DataSource):
                     value_range=self.value_range,
                     content=torch.from_numpy(known.content[part]),
                     targets=torch.from_numpy(known.targets[part]),
+                    factors=torch.from_numpy(known.factors[part]),
                 )
             )
             first += len(part)

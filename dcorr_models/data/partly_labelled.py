@@ -74,6 +74,16 @@ class PartlyLabelled(DataSource):
         """All classes, also the unknown ones: validation and test images have them."""
         return self.data.label_names
 
+    @property
+    def factor_names(self) -> tuple[str, ...]:  # type: ignore[override]  # follows the data set inside
+        """The data set's."""
+        return self.data.factor_names
+
+    @property
+    def factor_sizes(self) -> tuple[int, ...]:  # type: ignore[override]  # follows the data set inside
+        """The data set's."""
+        return self.data.factor_sizes
+
     @cached_property
     def unknown(self) -> list[int]:
         """Numbers of the unknown classes.

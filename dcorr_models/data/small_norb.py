@@ -40,6 +40,8 @@ FILES = {
 INSTANCES = {"training": (4, 6, 7, 8, 9), "testing": (0, 1, 2, 3, 5)}
 # how many values each factor has; azimuths are even numbers, to be multiplied by 10 degrees
 _LEVELS = {"category": 5, "instance": 10, "elevation": 9, "azimuth": 35, "lighting": 6}
+# those that mean the same for every toy, and how many levels each of them has
+_FACTORS = {"category": 5, "elevation": 9, "azimuth": 18, "lighting": 6, "camera": 2}
 _PAIRS_AT_ONCE = 128
 
 
@@ -58,7 +60,8 @@ class SmallNORB(MappedSource):
     or not: `smallnorb-5x46789x9x18x6x2x96x96-training-dat.mat`, `-cat.mat` and `-info.mat`, and
     `smallnorb-5x01235x9x18x6x2x96x96-testing-` likewise. The images are shrunk by bilinear
     interpolation of the nearest four pixels, as LORD's published code does. `targets` are the
-    elevation in radians and the cosine and sine of the azimuth.
+    elevation in radians and the cosine and sine of the azimuth. The toy's number is none of the
+    factors: it means something within its category alone.
 
     Args:
         folder: Folder of the release's files.
@@ -84,6 +87,8 @@ class SmallNORB(MappedSource):
     name: ClassVar[str] = "SmallNORB"
     target_names: ClassVar[tuple[str, ...]] = ("elevation", "cos azimuth", "sin azimuth")
     """Names of the columns of `targets`."""
+    factor_names = tuple(_FACTORS)
+    factor_sizes = tuple(_FACTORS.values())
 
     def __init__(
         self,
@@ -134,10 +139,12 @@ class SmallNORB(MappedSource):
         factors = self._views.factors
         angle = np.radians(10.0 * factors["azimuth"])
         targets = [np.radians(30 + 5.0 * factors["elevation"]), np.cos(angle), np.sin(angle)]
+        levels = {**factors, "azimuth": factors["azimuth"] // 2}
         known = Known(
             labels,
             self._numbered(self._content_factors())[1],
             np.stack(targets, axis=1).astype(np.float32),
+            np.stack([levels[name] for name in _FACTORS], axis=1),
         )
         parts = class_splits(
             labels, self._held_out(labels), valid=self.valid, test=self.test, seed=self.seed

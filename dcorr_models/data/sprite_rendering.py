@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["COLOURS", "RADIUS", "SHAPES", "draw_sprites"]
+__all__ = ["COLOURS", "RADIUS", "SHAPES", "draw_coverage", "draw_sprites"]
 
 SHAPES = ("square", "ellipse", "heart")
 # the corners of the cube of colours, without the black one
@@ -43,21 +43,16 @@ def draw_sprites(
     *,
     side: int,
 ) -> Tensor:
-    """Images of one sprite each on black ground.
-
-    A pixel's brightness is the share of it that the sprite covers: 1/2 - d, within 0 and 1, where
-    d is the distance of its centre from the outline in pixels, negative inside. Only operations
-    that are exactly rounded on every machine follow the sine and cosine of the angle, so an image
-    does not depend on those that are drawn with it.
+    """Coloured images of one sprite each on black ground.
 
     Args:
-        shape: Number in `SHAPES`, int64 of shape (N,).
+        shape: As for `draw_coverage`, and so are `scale`, `angle`, `x`, `y` and `side`.
         colour: Number in `COLOURS`, int64 of shape (N,).
-        scale: 1 for a sprite that fills a circle of `RADIUS`, float of shape (N,).
-        angle: Turn against the clock in radians, float of shape (N,).
-        x: From 0, where the sprite touches the left edge at scale 1, to 1, the right one.
-        y: From 0, the upper edge, to 1, the lower one.
-        side: Of the images in pixels.
+        scale: Above.
+        angle: Above.
+        x: Above.
+        y: Above.
+        side: Above.
 
     Returns:
         uint8 tensor of shape (N, 3, side, side).
@@ -67,6 +62,32 @@ def draw_sprites(
         >>> image = draw_sprites(one.long() * 0, one.long(), one, half * 0, half, half, side=8)
         >>> image[0, 1, 3].tolist(), image[0, 0].max().item()  # a green square
         ([0, 0, 178, 255, 255, 178, 0, 0], 0)
+    """
+    grey = draw_coverage(shape, scale, angle, x, y, side=side)
+    channels = torch.tensor(list(COLOURS.values()), dtype=torch.uint8)[colour]
+    return grey & channels[:, :, None, None]  # a channel of a colour has all bits or none
+
+
+def draw_coverage(
+    shape: Tensor, scale: Tensor, angle: Tensor, x: Tensor, y: Tensor, *, side: int
+) -> Tensor:
+    """White images of one sprite each on black ground.
+
+    A pixel's brightness is the share of it that the sprite covers: 1/2 - d, within 0 and 1, where
+    d is the distance of its centre from the outline in pixels, negative inside. Only operations
+    that are exactly rounded on every machine follow the sine and cosine of the angle, so an image
+    does not depend on those that are drawn with it.
+
+    Args:
+        shape: Number in `SHAPES`, int64 of shape (N,).
+        scale: 1 for a sprite that fills a circle of `RADIUS`, float of shape (N,).
+        angle: Turn against the clock in radians, float of shape (N,).
+        x: From 0, where the sprite touches the left edge at scale 1, to 1, the right one.
+        y: From 0, the upper edge, to 1, the lower one.
+        side: Of the images in pixels.
+
+    Returns:
+        uint8 tensor of shape (N, 1, side, side).
     """
     radius = scale.double() * RADIUS * side
     right, up = _offsets(x, y, side)
@@ -83,8 +104,7 @@ def draw_sprites(
             d = distance(u, v, radius[rows].float()[:, None, None])
             covered = d.neg_().add_(0.5).clamp_(0, 1)
             grey[rows, 0] = covered.mul_(255).round_().to(torch.uint8)
-    channels = torch.tensor(list(COLOURS.values()), dtype=torch.uint8)[colour]
-    return grey & channels[:, :, None, None]  # a channel of a colour has all bits or none
+    return grey
 
 
 def _offsets(x: Tensor, y: Tensor, side: int) -> tuple[Tensor, Tensor]:

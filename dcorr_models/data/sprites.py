@@ -109,6 +109,22 @@ class Sprites(DataSource):
         """How many contents the grid has."""
         return math.prod(self.levels)
 
+    @property
+    def factor_names(self) -> tuple[str, ...]:  # type: ignore[override]  # follows the arguments
+        """Those of shape, colour, scale, orientation, x and y that vary."""
+        return tuple(name for name, _ in self._varying)
+
+    @property
+    def factor_sizes(self) -> tuple[int, ...]:  # type: ignore[override]  # follows the arguments
+        """Of `factor_names`."""
+        return tuple(count for _, count in self._varying)
+
+    @property
+    def _varying(self) -> list[tuple[str, int]]:
+        levels = (len(SHAPES), self.colours, *self.levels)
+        names = ("shape", "colour", *self.target_names)
+        return [factor for factor in zip(names, levels, strict=True) if factor[1] > 1]
+
     def splits(self) -> Splits:
         """Choose the images of each split; they are drawn when they are asked for.
 
@@ -173,11 +189,18 @@ class Sprites(DataSource):
 
     def _split(self, labels: Tensor, content: Tensor) -> LabelledImages:
         targets = self.factors(content)
+        grid = labels * self.num_contents + content
+        factors = torch.stack(torch.unravel_index(grid, self.factor_sizes), dim=1)
         if self.keep:
             images = self.draw(labels, content)
-            return LabelledImages(images, labels, content=content, targets=targets)
+            return LabelledImages(images, labels, content=content, targets=targets, factors=factors)
         return DrawnImages(
-            self.draw, self.image_shape, labels=labels, content=content, targets=targets
+            self.draw,
+            self.image_shape,
+            labels=labels,
+            content=content,
+            targets=targets,
+            factors=factors,
         )
 
 
@@ -190,6 +213,7 @@ class DrawnImages(LabelledImages):
         labels: Classes, int64 of shape (N,).
         content: Contents, int64 of shape (N,).
         targets: float32 of shape (N, T).
+        factors: int64 of shape (N, F).
     """
 
     def __init__(
@@ -200,10 +224,11 @@ class DrawnImages(LabelledImages):
         labels: Tensor,
         content: Tensor,
         targets: Tensor,
+        factors: Tensor,
     ) -> None:
         # a shape without bytes, which cannot be mistaken for images: reading from it fails
         nothing = torch.empty(len(labels), *shape, dtype=torch.uint8, device="meta")
-        super().__init__(nothing, labels, content=content, targets=targets)
+        super().__init__(nothing, labels, content=content, targets=targets, factors=factors)
         self._draw, self._content = draw, content
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ class _View(LabelledImages):
             value_range=split.value_range,
             content=_rows_of(split.content, rows),
             targets=_rows_of(split.targets, rows),
+            factors=_rows_of(split.factors, rows),
         )
         self._split, self._rows = split, rows
 
@@ -39,7 +40,7 @@ def relabelled(split: LabelledImages, labels: Tensor) -> LabelledImages:
     """The images of a split, drawn as the split itself draws them, with other labels.
 
     Args:
-        split: where the images, contents and targets come from.
+        split: where the images and all else that is known of them come from.
         labels: one row an image, as in `LabelledImages`.
 
     Returns:
@@ -53,6 +54,7 @@ def relabelled(split: LabelledImages, labels: Tensor) -> LabelledImages:
         value_range=split.value_range,
         content=split.content,
         targets=split.targets,
+        factors=split.factors,
     )
 
 
@@ -79,6 +81,7 @@ def some_rows(split: LabelledImages, rows: Tensor) -> LabelledImages:
         value_range=split.value_range,
         content=_rows_of(split.content, rows),
         targets=_rows_of(split.targets, rows),
+        factors=_rows_of(split.factors, rows),
     )
 
 

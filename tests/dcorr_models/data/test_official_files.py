@@ -73,6 +73,10 @@ def test_norb_by_instance(tmp_path, zipped):
             assert split.targets[row].tolist() == pytest.approx(
                 [math.radians(30 + 5 * int(elevation[-1])), math.cos(angle), math.sin(angle)]
             )
+            numbers = [int(elevation[-1]), azimuth // 2, int(light[-1]), int(camera == "right")]
+            assert split.factors[row].tolist() == [CATEGORIES.index(category), *numbers]
+    assert data.factor_names == ("category", "elevation", "azimuth", "lighting", "camera")
+    assert data.factor_sizes == (5, 9, 18, 6, 2)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +174,13 @@ def test_cars(cars, tmp_path):
         red, green, blue = split.images[:, :, 0, 0].long().unbind(1)
         assert torch.equal(red, 10 * (split.labels + 1))
         assert torch.equal(split.content, green // 20 * 24 + blue // 5)
+        factors = torch.stack([green // 20, blue // 5, split.labels], dim=1)
+        assert torch.equal(split.factors, factors)
         angle = blue.float() / 5 * math.radians(15)
         wanted = torch.stack([green / 60, angle.cos(), angle.sin()], dim=1)
         torch.testing.assert_close(split.targets, wanted, atol=1e-6, rtol=0)
+    assert data.factor_names == ("elevation", "azimuth", "model")
+    assert data.factor_sizes == (4, 24, 3)
 
 
 def test_held_out_images_of_all_cars(cars, tmp_path):
@@ -235,6 +243,10 @@ def test_dsprites(dsprites, tmp_path):
     assert torch.equal(all_rows(splits, "content"), numbers % 32)
     shape, scale, orientation, x, y = ((t * 2 - 2).long() for t in all_rows(splits, "targets").T)
     assert torch.equal((((shape * 2 + scale) * 4 + orientation) * 2 + x) * 2 + y, numbers)
+    assert data.factor_names == ("shape", "scale", "orientation", "x", "y")
+    assert data.factor_sizes == (3, 2, 4, 2, 2)
+    factors = torch.stack([shape, scale, orientation, x, y], dim=1)
+    assert torch.equal(all_rows(splits, "factors"), factors)
 
 
 def test_dsprites_classes_of_several_factors(dsprites, tmp_path):

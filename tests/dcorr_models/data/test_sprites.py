@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dcorr_models.data import Sprites
+from dcorr_models.data import GreySprites, Sprites
 from dcorr_models.data.sprite_rendering import COLOURS, RADIUS, SHAPES, draw_sprites
+from dcorr_models.data.views import relabelled, some_rows
 from dcorr_models.errors import DataError
 
 SMALL = {"size": 16, "scales": 2, "orientations": 2, "positions": 2}
@@ -174,3 +175,33 @@ def test_a_part_of_the_grid():
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(DataError, match=message):
         Sprites(**options).splits()
+
+
+def test_factors_number_the_levels_that_vary():
+    data = Sprites(size=16, scales=1, orientations=2, positions=3)
+    assert data.factor_names == ("shape", "colour", "orientation", "x", "y")
+    assert data.factor_sizes == (3, 4, 2, 3, 3)
+    for split in data.splits():
+        shape, colour, orientation, x, y = split.factors.unbind(1)
+        assert torch.equal(shape * 4 + colour, split.labels)
+        assert torch.equal((orientation * 3 + x) * 3 + y, split.content)
+    assert torch.equal(some_rows(split, torch.tensor([3, 1])).factors, split.factors[[3, 1]])
+    assert torch.equal(relabelled(split, split.labels).factors, split.factors)
+
+
+def test_grey_sprites_are_the_white_ones_of_the_same_grid():
+    grid = {"size": 16, "scales": 2, "orientations": 3, "positions": 2, "turn": 360.0}
+    grey, colour = GreySprites(**grid, binary=False), Sprites(**grid, colours=7)
+    labels, content = torch.arange(3).repeat_interleave(24), torch.arange(24).repeat(3)
+    images = grey.draw(labels, content)
+    assert images.shape == (72, 1, 16, 16)
+    white = colour.draw(labels * 7 + 6, content)
+    assert torch.equal(images.expand(-1, 3, -1, -1), white)
+    binary = GreySprites(**grid).draw(labels, content)
+    assert torch.equal(binary == 255, images >= 128)
+    assert binary.unique().tolist() == [0, 255]
+    train = GreySprites(**grid, keep=True).splits().train
+    assert grey.label_names == ("square", "ellipse", "heart")
+    assert torch.equal(train.factors[:, 0], train.labels)
+    assert math.prod(grey.factor_sizes) == 72
+    assert GreySprites().factor_sizes == (3, 6, 40, 32, 32)
