@@ -7,5 +7,7 @@ For class and content codes: `content_transfer` against the true image, by a `pe
 `code_classifier` and `target_regression` what a code tells, and `posterior_collapse`.
 For drawn samples: `inception_score`, `intra_class_diversity`, `frechet_distance`, `class_purity` of
 class codes, and `axis_coverage` of points.
+For codes and ground-truth factors: `factor_vae_metric`, `mutual_information_gap`, `dci`, `sap`, of
+the `active_dimensions`.
 Importing a file is cheap: scikit-learn and torchmetrics come in when a metric that needs them runs.
 """
