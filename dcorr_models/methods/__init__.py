@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dcorr_models.methods.ae_xcov import AEXCov
 from dcorr_models.methods.base import Codes, Method
+from dcorr_models.methods.beta_tcvae import BetaTCVAE
+from dcorr_models.methods.beta_vae import BetaVAE
 from dcorr_models.methods.cdnet import CDNet
 from dcorr_models.methods.cvae import CVAE
 from dcorr_models.methods.cvae_gan import CVAEGAN
 from dcorr_models.methods.cycle_vae import CycleVAE
+from dcorr_models.methods.dcov_vae import DCovVAE
+from dcorr_models.methods.dip_vae import DIPVAE
 from dcorr_models.methods.drnet import DrNet
+from dcorr_models.methods.factor_vae import FactorVAE
 from dcorr_models.methods.icgan import IcGAN
+from dcorr_models.methods.latent_vae import LatentVAE
+from dcorr_models.methods.latent_variable import Gaussian, LatentVariable
 from dcorr_models.methods.lord import LORD
 from dcorr_models.methods.lr_livae import LrLiVAE
 from dcorr_models.methods.mddae import MddAE
@@ -20,15 +27,23 @@ from dcorr_models.methods.vae_gan import VAEGAN
 __all__ = [
     "CVAE",
     "CVAEGAN",
+    "DIPVAE",
     "LORD",
     "MLVAE",
     "VAEGAN",
     "AEXCov",
+    "BetaTCVAE",
+    "BetaVAE",
     "CDNet",
     "Codes",
     "CycleVAE",
+    "DCovVAE",
     "DrNet",
+    "FactorVAE",
+    "Gaussian",
     "IcGAN",
+    "LatentVAE",
+    "LatentVariable",
     "LrLiVAE",
     "MddAE",
     "Method",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -86,6 +86,11 @@ class Stage:
     execution: Execution = Execution()
     reads_labels: bool = True
     """False: batches are of all images, labelled or not; set by a subclass."""
+    smallest_share: int = 2
+    """Images of a step that each process needs; 1 where nothing is a statistic of a batch."""
+    image_transform: Callable[[Tensor], Tensor] | None = None
+    """What a batch's images pass before the step sees them, such as a reduction; set on the
+    object."""
 
     def __init__(
         self,
@@ -159,7 +164,10 @@ class Stage:
         """The batch as the networks read it: in their memory format, images in their precision."""
         networks = (*self.networks.values(), *self.fixed.values())
         dtype = next(filter(None, map(floating_dtype, networks)), batch["image"].dtype)
-        return self.execution.place({**batch, "image": batch["image"].to(dtype)})
+        images = batch["image"].to(dtype)
+        if self.image_transform is not None:
+            images = self.image_transform(images)
+        return self.execution.place({**batch, "image": images})
 
     def side_by_side(self, batch: Batch) -> tuple[Batch, Batch]:
         """The labelled and the unlabelled part of this process's batch, without looking at labels.
@@ -239,6 +247,21 @@ class Stage:
         reduced = self.fabric.all_reduce(value.detach(), reduce_op="sum")
         assert isinstance(reduced, Tensor)
         return reduced
+
+    def rows_of_all(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, (N, ...), for a loss that is a statistic of the global batch.
+
+        Every process computes the same loss of them. Its gradient reaches the process's own rows
+        alone, times the number of processes: the mean that is taken over the processes then is the
+        gradient of a single process. Each process has equally many rows.
+        """
+        assert self.fabric is not None, "setup() comes before rows_of_all()"
+        if self.fabric.world_size == 1:
+            return rows
+        parts = list(cast(Tensor, self.fabric.all_gather(rows.detach())).unbind())
+        own = rows.detach()
+        parts[self.fabric.global_rank] = own + self.fabric.world_size * (rows - own)
+        return torch.cat(parts)
 
 
 def floating_dtype(network: nn.Module) -> torch.dtype | None:
