@@ -20,6 +20,7 @@ from dcorr_models.data.image_folder import ImageFolder
 from dcorr_models.data.mnist import MNIST
 from dcorr_models.data.partly_labelled import PartlyLabelled
 from dcorr_models.data.small_norb import SmallNORB
+from dcorr_models.data.sprite_variants import SpriteVariant
 from dcorr_models.data.sprites import Sprites
 from dcorr_models.data.three_moons import ThreeMoons
 
@@ -40,6 +41,7 @@ __all__ = [
     "PartlyLabelled",
     "SmallNORB",
     "Splits",
+    "SpriteVariant",
     "Sprites",
     "ThreeMoons",
     "collate_batch",

@@ -69,6 +69,9 @@ class LabelledImages(Dataset[dict[str, Tensor]]):
         (1.0, 5)
     """
 
+    redrawn: bool = False
+    """Whether training sees each image anew at every step: see `RedrawnImages`."""
+
     def __init__(
         self,
         images: Tensor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -12,12 +12,13 @@ from dcorr_models.data.attribute_names import nearest
 from dcorr_models.data.base import UNLABELLED, DataSource, Splits
 from dcorr_models.data.splitting import check_seed, shuffled_order
 from dcorr_models.data.views import relabelled
+from dcorr_models.data.wrapped import WrappedSource
 from dcorr_models.errors import DataError
 
 __all__ = ["PartlyLabelled"]
 
 
-class PartlyLabelled(DataSource):
+class PartlyLabelled(WrappedSource):
     """A data set whose training images have labels in part: the others are of class -1.
 
     Of unknown classes no training image has a label, of the others some. Validation and test images
@@ -60,29 +61,14 @@ class PartlyLabelled(DataSource):
                 f"each class, got {labelled}"
             )
         check_seed(seed)
-        self.data, self.unknown_classes = data, list(unknown_classes)
+        super().__init__(data)
+        self.unknown_classes = list(unknown_classes)
         self.labelled, self.seed = labelled, seed
-        self.image_shape, self.value_range = data.image_shape, data.value_range
 
     @property
     def name(self) -> str:  # type: ignore[override]  # follows the data set inside
         """The data set's, and that its labels are not all there."""
         return f"{self.data.name}, partly labelled"
-
-    @property
-    def label_names(self) -> tuple[str, ...]:  # type: ignore[override]  # follows the data set inside
-        """All classes, also the unknown ones: validation and test images have them."""
-        return self.data.label_names
-
-    @property
-    def factor_names(self) -> tuple[str, ...]:  # type: ignore[override]  # follows the data set inside
-        """The data set's."""
-        return self.data.factor_names
-
-    @property
-    def factor_sizes(self) -> tuple[int, ...]:  # type: ignore[override]  # follows the data set inside
-        """The data set's."""
-        return self.data.factor_sizes
 
     @cached_property
     def unknown(self) -> list[int]:
@@ -120,14 +106,6 @@ class PartlyLabelled(DataSource):
     def evaluation_splits(self) -> Splits:
         """The data set's own splits: metrics know every label."""
         return self.data.evaluation_splits()
-
-    def prepare(self, *, mirror: str | None = None, say: Callable[[str], None] = print) -> None:
-        """As the data set itself."""
-        self.data.prepare(mirror=mirror, say=say)
-
-    def check_files(self, *, say: Callable[[str], None] = print) -> None:
-        """As the data set itself."""
-        self.data.check_files(say=say)
 
     def _kept(self, rows: Tensor, name: str) -> Tensor:
         if isinstance(self.labelled, float):

@@ -29,10 +29,14 @@ class _View(LabelledImages):
             factors=_rows_of(split.factors, rows),
         )
         self._split, self._rows = split, rows
+        self.redrawn = split.redrawn
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        index = torch.as_tensor(indices, dtype=torch.int64)
-        batch = self._split.__getitems__(self._rows[index].tolist())
+        numbers = torch.as_tensor(indices, dtype=torch.int64)
+        # look k at image i has the number i + k N, see `RedrawnImages`
+        look = numbers // len(self) if self.redrawn else torch.zeros_like(numbers)
+        index = numbers - look * len(self)
+        batch = self._split.__getitems__((self._rows[index] + look * len(self._split)).tolist())
         return {**batch, "label": self.labels[index], "index": index}
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dcorr_models.data.base import LabelledImages, collate_batch
 from dcorr_models.errors import UserError
+from dcorr_models.training.sampler import AnewAtEveryStep
 
 __all__ = ["Placement", "ResidentBatches", "batches", "stays_on_device"]
 
@@ -27,6 +28,7 @@ def batches(
     fabric: Fabric,
     *,
     seed: int,
+    start: int = 0,
     workers: int = 0,
     on_device: Placement = "auto",
 ) -> Iterable[Batch]:
@@ -37,12 +39,15 @@ def batches(
         sampler: which samples, in which order.
         fabric: launched Fabric object.
         seed: of the loader's own generator, which seeds worker processes.
+        start: step of the sampler's first batch; images that are drawn anew depend on the step.
         workers: loader processes, where the data set does not stay on the device.
         on_device: see `stays_on_device`.
 
     Returns:
         One dictionary of tensors a step.
     """
+    if getattr(dataset, "redrawn", False):
+        sampler = AnewAtEveryStep(sampler, len(cast(Sized, dataset)), start=start)
     if stays_on_device(dataset, fabric.device, on_device):
         return ResidentBatches(cast(LabelledImages, dataset), sampler, fabric.device)
     loader: DataLoader[Any] = DataLoader(

@@ -228,6 +228,7 @@ def _batches(
         sampler,
         fabric,
         seed=_mix(seed, stage.name, fabric.global_rank),
+        start=start,
         workers=settings.num_workers,
         on_device=settings.data_on_device,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-__all__ = ["GroupedBatchSampler", "StepBatchSampler", "images_of_small_classes"]
+__all__ = ["AnewAtEveryStep", "GroupedBatchSampler", "StepBatchSampler", "images_of_small_classes"]
 
 
 class StepBatchSampler(Sampler[list[int]]):
@@ -81,6 +82,33 @@ class StepBatchSampler(Sampler[list[int]]):
     def _generator(self, epoch: int) -> torch.Generator:
         # A large odd multiplier keeps (seed, epoch) pairs apart: (1, 0) is not (0, 1).
         return torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+
+
+class AnewAtEveryStep(Sampler[list[int]]):
+    """Another sampler's batches, each index as the number of a look at its image.
+
+    Look k at image i of N has the number `i + k · N`. Step t takes look t + 1 and look 0 is left to
+    metrics, so that what a data set draws by the number is a pure function of the step.
+
+    Args:
+        sampler: whose batches.
+        num_samples: N, the size of the data set.
+        start: the step of its first batch.
+
+    Example:
+        >>> list(AnewAtEveryStep([[2, 0], [1, 2]], 3, start=4))
+        [[17, 15], [19, 20]]
+    """
+
+    def __init__(self, sampler: Iterable[list[int]], num_samples: int, *, start: int) -> None:
+        self.sampler, self.num_samples, self.start = sampler, num_samples, start
+
+    def __len__(self) -> int:
+        return len(cast(Sized, self.sampler))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for look, indices in enumerate(self.sampler, start=self.start + 1):
+            yield [index + look * self.num_samples for index in indices]
 
 
 class GroupedBatchSampler(StepBatchSampler):
