@@ -179,7 +179,7 @@ def _check_batch(stage: Stage, available: int, processes: int) -> None:
             f"batch_size {size} is not divisible by the {processes} processes: "
             "change --method.batch_size or --devices"
         )
-    if size // processes < 2:
+    if size // processes < stage.smallest_share:
         raise UserError(
             f"batch_size {size} leaves a process one image, and neither a batch statistic nor "
             "BatchNorm exists for one: take at least 2 for each process"

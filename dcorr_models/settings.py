@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import nn
@@ -61,6 +62,8 @@ def class_path(cls: type) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Configurable):
         return value.settings()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, nn.Module) or callable(value):
         return {"class_path": class_path(value if isinstance(value, type) else type(value))}
     if isinstance(value, (list, tuple)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dcorr_models.methods.adversarial_vae import AdversarialVAE
 from dcorr_models.methods.ae_xcov import AEXCov
 from dcorr_models.methods.base import Codes, Method
 from dcorr_models.methods.beta_tcvae import BetaTCVAE
@@ -14,7 +15,12 @@ from dcorr_models.methods.dcov_vae import DCovVAE
 from dcorr_models.methods.dip_vae import DIPVAE
 from dcorr_models.methods.drnet import DrNet
 from dcorr_models.methods.factor_vae import FactorVAE
+from dcorr_models.methods.gan import GAN
 from dcorr_models.methods.icgan import IcGAN
+from dcorr_models.methods.id_gan import IDGAN
+from dcorr_models.methods.info_gan import InfoGAN
+from dcorr_models.methods.latent_cgan import LatentCGAN
+from dcorr_models.methods.latent_gan import GanSettings, LatentGAN
 from dcorr_models.methods.latent_vae import LatentVAE
 from dcorr_models.methods.latent_variable import Gaussian, LatentVariable
 from dcorr_models.methods.lord import LORD
@@ -28,10 +34,13 @@ __all__ = [
     "CVAE",
     "CVAEGAN",
     "DIPVAE",
+    "GAN",
+    "IDGAN",
     "LORD",
     "MLVAE",
     "VAEGAN",
     "AEXCov",
+    "AdversarialVAE",
     "BetaTCVAE",
     "BetaVAE",
     "CDNet",
@@ -40,8 +49,12 @@ __all__ = [
     "DCovVAE",
     "DrNet",
     "FactorVAE",
+    "GanSettings",
     "Gaussian",
     "IcGAN",
+    "InfoGAN",
+    "LatentCGAN",
+    "LatentGAN",
     "LatentVAE",
     "LatentVariable",
     "LrLiVAE",

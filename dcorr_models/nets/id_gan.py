@@ -10,26 +10,35 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcorr_models.errors import UserError
+from dcorr_models.nets.latent_vae import DENSE, LatentDecoder, LatentEncoder
 
 __all__ = [
+    "ARCHITECTURES",
+    "Architecture",
     "Bottleneck",
+    "CodeReader",
     "Critic",
     "ResNetGenerator",
     "ResNetTrunk",
     "ResidualBlock",
+    "SpriteGenerator",
     "Verdict",
     "check_side",
     "critic_widths",
     "generator_widths",
+    "make_critic",
+    "make_generator",
 ]
 
+Architecture = Literal["sprites", "resnet"]
+ARCHITECTURES = ("sprites", "resnet")
 SLOPE = 0.2
 FIRST_SIDE = 4
 # Channels never exceed this, whatever the size of the images.
@@ -163,6 +172,28 @@ class ResNetGenerator(nn.Module):
         return images
 
 
+class SpriteGenerator(nn.Module):
+    """(s, c) to an image in [-1, 1]: a VAE's decoder with tanh.
+
+    Args:
+        image_shape: channels, height and width: 64 or 32 pixels a side.
+        code_dim: numbers of s and c together.
+
+    Example:
+        >>> net = SpriteGenerator((1, 32, 32), code_dim=5)
+        >>> net(torch.zeros(2, 0), torch.zeros(2, 5)).shape
+        torch.Size([2, 1, 32, 32])
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], code_dim: int) -> None:
+        super().__init__()
+        self.decoder = LatentDecoder(image_shape, code_dim)
+
+    def forward(self, s: Tensor, c: Tensor) -> Tensor:
+        """(N, nuisance_dim), (N, latent_dim) -> (N, C, H, W)."""
+        return torch.tanh(self.decoder(torch.cat([s, c], dim=1)))
+
+
 class ResNetTrunk(nn.Module):
     """Images in [-1, 1] to the last maps of a critic, (N, channels, 4, 4).
 
@@ -277,6 +308,67 @@ class Critic(nn.Module):
             assert codes is not None, "a critic with code_dim is called with codes"
             logits = logits + (self.projection(codes) * features).sum(dim=1)
         return Verdict(logits, features, nats)
+
+
+class CodeReader(nn.Sequential):
+    """InfoGAN's Q: features of a critic to means and log-variances of c, through 128 units.
+
+    Args:
+        features: how many numbers the critic has of an image.
+        code_dim: size of c.
+
+    Example:
+        >>> CodeReader(256, 10)(torch.zeros(2, 256)).shape
+        torch.Size([2, 20])
+    """
+
+    def __init__(self, features: int, code_dim: int) -> None:
+        hidden = 128  # that of InfoGAN's published code
+        super().__init__(
+            nn.Linear(features, hidden), nn.LeakyReLU(SLOPE), nn.Linear(hidden, 2 * code_dim)
+        )
+
+
+def make_generator(
+    architecture: Architecture, image_shape: tuple[int, int, int], code_dim: int, width: int
+) -> nn.Module:
+    """The generator of the named architecture; `width` is the ResNet's."""
+    if architecture == "resnet":
+        return ResNetGenerator(image_shape, code_dim, width)
+    return SpriteGenerator(image_shape, code_dim)
+
+
+def make_critic(
+    architecture: Architecture,
+    image_shape: tuple[int, int, int],
+    width: int,
+    *,
+    bottleneck: bool = False,
+    code_dim: int = 0,
+) -> Critic:
+    """The critic of the named architecture.
+
+    Args:
+        architecture: `sprites`: a VAE's encoder with one output; or `resnet`.
+        image_shape: channels, height and width.
+        width: of the ResNet.
+        bottleneck: the ResNet's last maps pass a `Bottleneck`.
+        code_dim: size of the codes that it judges together with an image; 0 for none.
+
+    Raises:
+        UserError: sizes that the architecture has no networks for; a bottleneck for sprites.
+    """
+    if architecture == "resnet":
+        trunk = ResNetTrunk(image_shape, width)
+        maps, channels = trunk.channels * FIRST_SIDE**2, trunk.channels if bottleneck else 0
+        return Critic(trunk, maps, bottleneck=channels, code_dim=code_dim)
+    if bottleneck:
+        raise UserError(
+            "the critic of architecture sprites has no maps that a bottleneck could limit: take "
+            "architecture resnet, or bottleneck_nats 0"
+        )
+    encoder = nn.Sequential(*list(LatentEncoder(image_shape, 1))[:-1])
+    return Critic(encoder, DENSE, code_dim=code_dim, activation=False)
 
 
 def _leaky(maps: Tensor) -> Tensor:

@@ -41,17 +41,24 @@ class AveragedNetwork(nn.Module):
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.decay = decay
 
-    @torch.no_grad()
     def follow(self, network: nn.Module) -> None:
         """Takes one step towards the network's parameters, and all of its buffers.
 
         Args:
             network: the one that this is a copy of, after an update.
         """
+        self._step(network, 1 - self.decay)
+
+    def restart(self, network: nn.Module) -> None:
+        """Becomes the network as it is now: processes begin with the first one's weights."""
+        self._step(network, 1.0)
+
+    @torch.no_grad()
+    def _step(self, network: nn.Module, share: float) -> None:
         own = [parameter.data for parameter in self.network.parameters()]
         others = [parameter.data for parameter in network.parameters()]
         # One launch on a GPU for all parameters together.
-        torch._foreach_lerp_(own, others, 1 - self.decay)
+        torch._foreach_lerp_(own, others, share)
         for mine, other in zip(self.network.buffers(), network.buffers(), strict=True):
             mine.copy_(other)
 

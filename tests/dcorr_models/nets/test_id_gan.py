@@ -16,6 +16,8 @@ from dcorr_models.nets.id_gan import (
     check_side,
     critic_widths,
     generator_widths,
+    make_critic,
+    make_generator,
 )
 
 
@@ -40,6 +42,11 @@ def test_published_sizes(side, width, generator, critic):
         assert count(Critic(trunk, 16 * trunk.channels)) == critic
 
 
+def test_published_sizes_for_sprites():
+    assert count(make_generator("sprites", (1, 64, 64), 10, 64)) == 380_353
+    assert count(make_critic("sprites", (1, 64, 64), 64)) == 378_049
+
+
 def test_published_widths():
     assert generator_widths((3, 64, 64), 64)[1:] == [512, 256, 128, 64, 64]
     assert generator_widths((3, 256, 256), 64)[1:] == [512, 512, 512, 256, 128, 64, 64]
@@ -48,15 +55,14 @@ def test_published_widths():
     assert critic_widths((3, 64, 64), 64) == [64, 64, 128, 256, 512, 512]
 
 
-@pytest.mark.parametrize("side", [8, 32])
-def test_the_critic_judges_what_the_generator_draws(side):
+@pytest.mark.parametrize(("architecture", "side"), [("resnet", 8), ("sprites", 32)])
+def test_the_critic_judges_what_the_generator_draws(architecture, side):
     torch.manual_seed(0)
     shape = (2, side, side)
-    generator, trunk = ResNetGenerator(shape, 5, width=4), ResNetTrunk(shape, width=4)
-    images = generator(torch.randn(3, 2), torch.randn(3, 3))
+    images = make_generator(architecture, shape, 5, 4)(torch.randn(3, 2), torch.randn(3, 3))
     assert images.shape == (3, *shape)
     assert images.abs().max() <= 1
-    judged = Critic(trunk, 16 * trunk.channels)(images)
+    judged = make_critic(architecture, shape, 4)(images)
     assert judged.logits.shape == (3,)
     assert torch.equal(judged.divergence, torch.zeros(3))
 
