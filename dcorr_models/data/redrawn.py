@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcorr_models.data.base import LabelledImages
 
 __all__ = ["RedrawnImages"]
-
-Redraw = Callable[[Tensor, Tensor], Tensor]
 
 
 class RedrawnImages(LabelledImages):
@@ -23,14 +21,16 @@ class RedrawnImages(LabelledImages):
 
     Args:
         split: The images that are changed, in [0, 1].
-        redraw: Makes uint8 images (B, C', H, W) of uint8 images (B, C, H, W) and their numbers,
-            int64 of shape (B,), on the device where they lie.
+        redraw: Makes images (B, C', H, W) of images (B, C, H, W), float32 in [0, 1] both, and their
+            numbers, int64 of shape (B,), on its own device. A module without parameters.
         shape: Of a changed image, (C', H, W).
     """
 
     redrawn = True
 
-    def __init__(self, split: LabelledImages, redraw: Redraw, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, split: LabelledImages, redraw: nn.Module, shape: tuple[int, int, int]
+    ) -> None:
         # a shape without bytes, which cannot be mistaken for images: reading from it fails
         nothing = torch.empty(len(split), *shape, dtype=torch.uint8, device="meta")
         super().__init__(
@@ -46,5 +46,4 @@ class RedrawnImages(LabelledImages):
         """A batch in the order of `indices`, drawn now; `index` is the image's, whichever look."""
         numbers = torch.as_tensor(indices, dtype=torch.int64)
         batch = self.split.__getitems__((numbers % len(self)).tolist())
-        images = self.redraw(batch["image"].mul_(255).round_().to(torch.uint8), numbers)
-        return {**batch, "image": self._to_float(images)}
+        return {**batch, "image": self.redraw(batch["image"], numbers)}

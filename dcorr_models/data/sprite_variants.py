@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcorr_models.data.base import DataSource, Splits
 from dcorr_models.data.counter_noise import random_bytes
@@ -155,50 +154,40 @@ class SpriteVariant(WrappedSource):
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    """Images of sprites and numbers, on the device where these lie."""
+class _Drawing(nn.Module):
+    """Images of sprites and numbers; a module, so that the picture goes to a GPU once."""
 
-    variant: _Variant
-    seed: int
     ground: Tensor | None
 
-    def __call__(self, covered: Tensor, numbers: Tensor) -> Tensor:
+    def __init__(self, variant: _Variant, seed: int, ground: Tensor | None) -> None:
+        super().__init__()
+        self.variant, self.seed = variant, seed
+        self.register_buffer("ground", ground)
+
+    def forward(self, covered: Tensor, numbers: Tensor) -> Tensor:
         sides = covered.shape[2:]
         if self.variant == "noisy":
             noise = random_bytes(numbers, 3 * sides.numel(), seed=self.seed)
-            return _mixed(covered, 255, noise.reshape(-1, 3, *sides))
+            ground = noise.reshape(-1, 3, *sides) / 255
+            return torch.lerp(ground, ground.new_ones(()), covered)
         if self.variant == "scream":
             ground = self._pieces(numbers, *sides)
-            return _mixed(covered, 255 - ground, ground)
-        colour = random_bytes(numbers, 3, seed=self.seed).to(torch.int32)
-        if self.variant == "colour_id_gan":  # the byte's upper three bits are the level
-            colour = ((colour >> 5) * 255 + 3) // 7
-        else:
-            colour = 128 + (colour >> 1)
-        return _mixed(covered, colour[:, :, None, None], 0)
+            return torch.lerp(ground, 1 - ground, covered)
+        colour = random_bytes(numbers, 3, seed=self.seed)
+        # the byte's upper three bits are ID-GAN's level
+        shade = (colour >> 5) / 7 if self.variant == "colour_id_gan" else 0.5 + colour / 510
+        return covered * shade[:, :, None, None]
 
     def _pieces(self, numbers: Tensor, height: int, width: int) -> Tensor:
         assert self.ground is not None
-        ground = self.ground.to(numbers.device)
         random = random_bytes(numbers, 7, seed=self.seed).to(torch.int64)
         starts = random[:, 3:5] * 256 + random[:, 5:]
+        # (3, places down, places across, height, width), a view
+        pieces = self.ground.unfold(1, height, 1).unfold(2, width, 1)
         # 16 random bits times the number of places: the upper bits of the product are a place
-        top = starts[:, 0] * (ground.shape[1] - height + 1) >> 16
-        left = starts[:, 1] * (ground.shape[2] - width + 1) >> 16
-        rows = top[:, None] + torch.arange(height, device=top.device)
-        columns = left[:, None] + torch.arange(width, device=top.device)
-        pieces = ground[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
-        colour = random[:, :3, None, None].to(torch.int32)
-        return (pieces + colour + 1) >> 1
-
-
-def _mixed(covered: Tensor, sprite: Tensor | int, ground: Tensor | int) -> Tensor:
-    """Sprite and ground by the share that the sprite covers, in integers: alike on every device."""
-    share = covered.to(torch.int32)
-    sum_ = share * sprite + (255 - share) * ground + 128
-    # a division by 255, rounded, for all sums of up to 255 * 255
-    return ((sum_ + (sum_ >> 8)) >> 8).to(torch.uint8)
+        top, left = (starts[:, way] * pieces.shape[1 + way] >> 16 for way in (0, 1))
+        chosen = pieces[:, top, left].transpose(0, 1).to(torch.float32)
+        return chosen.add_(random[:, :3, None, None]).div_(510)
 
 
 def _texture() -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from copy import deepcopy
 from typing import Any, Literal, cast
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dcorr_models.data.base import LabelledImages, collate_batch
+from dcorr_models.data.redrawn import RedrawnImages
 from dcorr_models.errors import UserError
 from dcorr_models.training.sampler import AnewAtEveryStep
 
@@ -68,7 +70,8 @@ def stays_on_device(dataset: Dataset[Any], device: torch.device, wanted: Placeme
     """Whether the bytes of all images are kept on the device.
 
     Args:
-        dataset: only a `LabelledImages` that hands out its images as they are can stay there.
+        dataset: only a `LabelledImages` that hands out its images as they are can stay there, or
+            `RedrawnImages` of such a one.
         device: where the training runs.
         wanted: "always", "never", or "auto": on a CUDA device of which the images take at most a
             quarter of the free memory.
@@ -76,9 +79,9 @@ def stays_on_device(dataset: Dataset[Any], device: torch.device, wanted: Placeme
     Raises:
         UserError: "always" for a data set that draws its images at access time.
     """
+    kept = dataset.split if isinstance(dataset, RedrawnImages) else dataset
     plain = (
-        isinstance(dataset, LabelledImages)
-        and type(dataset).__getitems__ is LabelledImages.__getitems__
+        isinstance(kept, LabelledImages) and type(kept).__getitems__ is LabelledImages.__getitems__
     )
     if wanted == "always" and not plain:
         raise UserError(
@@ -90,7 +93,7 @@ def stays_on_device(dataset: Dataset[Any], device: torch.device, wanted: Placeme
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return cast(LabelledImages, dataset).images.nbytes <= SHARE * free
+    return cast(LabelledImages, kept).images.nbytes <= SHARE * free
 
 
 class ResidentBatches:
@@ -98,9 +101,10 @@ class ResidentBatches:
 
     Bytes become floats by a table of the 256 values that the data set gives for them, so that the
     images are those of the loader, bit for bit, on every device. Images kept as floats stay so.
+    Those that are drawn anew are drawn there.
 
     Args:
-        dataset: images and labels.
+        dataset: images and labels, or `RedrawnImages` of such a data set.
         sampler: which samples, in which order.
         device: where images and labels go.
 
@@ -118,6 +122,10 @@ class ResidentBatches:
         self, dataset: LabelledImages, sampler: Sampler[list[int]], device: torch.device
     ) -> None:
         self.sampler, self.device = sampler, device
+        self.redraw = None
+        if isinstance(dataset, RedrawnImages):
+            # a copy: metrics go on with the data set's own where it is
+            self.redraw, dataset = deepcopy(dataset.redraw).to(device), dataset.split
         self.images = dataset.images.to(device)
         self.labels = dataset.labels.to(device)
         every_byte = torch.arange(256).to(torch.uint8).reshape(256, 1, 1, 1)
@@ -132,10 +140,12 @@ class ResidentBatches:
     def __iter__(self) -> Iterator[Batch]:
         for indices in self.sampler:
             # Not blocking: a wait here would let the GPU run dry at every step.
-            index = torch.tensor(indices).to(self.device, non_blocking=True)
+            numbers = torch.tensor(indices).to(self.device, non_blocking=True)
+            index = numbers if self.redraw is None else numbers % len(self.images)
             images = self.images[index]
+            floats = images if images.is_floating_point() else self.values[images.int()]
             yield {
-                "image": images if images.is_floating_point() else self.values[images.int()],
+                "image": floats if self.redraw is None else self.redraw(floats, numbers),
                 "label": self.labels[index],
                 "index": index,
             }

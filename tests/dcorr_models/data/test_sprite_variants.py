@@ -13,7 +13,7 @@ from PIL import Image
 from dcorr_models.data import DSprites, GreySprites, PartlyLabelled, Sprites, SpriteVariant
 from dcorr_models.data.counter_noise import random_bytes
 from dcorr_models.data.views import some_rows
-from dcorr_models.errors import DataError
+from dcorr_models.errors import DataError, UserError
 from dcorr_models.training.batches import batches
 from dcorr_models.training.sampler import StepBatchSampler
 from tests.dcorr_models.data.official_files import write_dsprites
@@ -76,7 +76,7 @@ def test_a_colour_a_sprite(variant):
     assert torch.equal(images, colours[:, :, None, None] * sprites)
     if variant == "colour_id_gan":
         levels = colours * 7
-        assert (levels - levels.round()).abs().max() < 7 * 0.5 / 255 + 1e-6
+        assert (levels - levels.round()).abs().max() < 1e-6
         assert levels.round().unique().tolist() == list(range(8))
     else:
         assert colours.min() >= 0.5
@@ -130,7 +130,7 @@ def test_pixels_covered_in_part_mix_sprite_and_ground(variant):
         noise = torch.where(share.expand_as(image) < 0.5, image, torch.zeros(()))
         seen = (share < 0.5).expand_as(image)
         wanted = share + (1 - share) * noise
-        torch.testing.assert_close(mixed[seen], wanted[seen], atol=0.51 / 255, rtol=0)
+        torch.testing.assert_close(mixed[seen], wanted[seen], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -173,6 +173,23 @@ def test_trainings_look_anew_and_resume(workers):
     assert len(again) > 0
     assert all(not torch.equal(a, b) for a, b in again)
     assert whole[0]["index"].max() < len(data)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_images_kept_on_the_device_are_drawn_there_alike(variant):
+    kept = SpriteVariant(GreySprites(**GRID, keep=True), variant=variant).splits().train
+    drawn = SpriteVariant(GreySprites(**GRID), variant=variant).splits().train
+    fabric = Fabric(accelerator="cpu", devices=1)
+    sampler = StepBatchSampler(len(kept), batch_size=32, seed=0, start=3, stop=6)
+    resident, loaded = (
+        list(batches(data, sampler, fabric, seed=0, start=3, on_device=where))
+        for data, where in ((kept, "always"), (drawn, "never"))
+    )
+    assert len(resident) == len(loaded) == 3
+    for a, b in zip(resident, loaded, strict=True):
+        assert all(torch.equal(a[key], b[key]) for key in b)
+    with pytest.raises(UserError, match="RedrawnImages makes its images when"):
+        batches(drawn, sampler, fabric, seed=0, on_device="always")
 
 
 def test_views_look_anew_too():
