@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +10,23 @@ from torch import Tensor, nn
 
 from dcorr_models.data.base import LabelledImages, require_labels
 
-__all__ = ["Rescale", "check_images", "check_training", "conv_block", "fit_convnet", "in_chunks"]
+__all__ = [
+    "Rescale",
+    "check_images",
+    "check_training",
+    "conv_block",
+    "fit_convnet",
+    "forget_batch_statistics",
+    "in_chunks",
+    "strided_trunk",
+]
 
 _BATCH = 100
 _PEAK_RATE = 3e-3
 _WEIGHT_DECAY = 1e-2
 _SHIFT = 2
 _CHUNK = 1000
+_TRUNK_CHANNELS = (16, 32, 32, 64)
 
 
 class Rescale(nn.Module):
@@ -37,6 +47,28 @@ def conv_block(channels_in: int, channels_out: int, *, stride: int = 1) -> list[
     return [convolution, nn.BatchNorm2d(channels_out), nn.ReLU()]
 
 
+def strided_trunk(shape: Sequence[int], value_range: tuple[float, float], width: int) -> nn.Module:
+    """Images to `width` features: 3x3 convolutions of stride 2 down to 4 pixels, one layer.
+
+    Of 16, 32, 32 and 64 channels, then 64 again, each with batch norm and ReLU, as many as the
+    image needs; a fully connected layer with ReLU. It knows where in the image a thing is.
+
+    Args:
+        shape: Channels, height and width.
+        value_range: Of the images; they are mapped to [0, 1].
+        width: Features.
+    """
+    channels, *sides = shape
+    layers: list[nn.Module] = [Rescale(value_range)]
+    depth = 0
+    while max(sides) > 4:
+        wide = _TRUNK_CHANNELS[min(depth, len(_TRUNK_CHANNELS) - 1)]
+        layers += conv_block(channels, wide, stride=2)
+        channels, depth, sides = wide, depth + 1, [(side + 1) // 2 for side in sides]
+    flat = channels * sides[0] * sides[1]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, width), nn.ReLU())
+
+
 @torch.enable_grad()
 def fit_convnet(
     network: nn.Module,
@@ -46,6 +78,8 @@ def fit_convnet(
     epochs: int,
     seed: int,
     rows: Tensor | None = None,
+    targets: Tensor | None = None,
+    shift: bool = True,
 ) -> None:
     """Train a network in place; it ends in evaluation mode with its parameters fixed.
 
@@ -61,6 +95,8 @@ def fit_convnet(
         epochs: Passes over the images.
         seed: Seed of the order of the images and of the shifts.
         rows: int64 (M,), the images to learn from; all by default.
+        targets: What `loss` is given in place of the labels, a row an image of `train`.
+        shift: False leaves images where they are, for what depends on places.
     """
     rows = torch.arange(len(train)) if rows is None else rows
     generator = torch.Generator().manual_seed(seed)
@@ -75,14 +111,24 @@ def fit_convnet(
         order = rows[torch.randperm(len(rows), generator=generator)]
         for indices in torch.tensor_split(order, batches):
             batch = train.__getitems__(indices.tolist())
-            dx, dy = torch.randint(2 * _SHIFT + 1, (2,), generator=generator).tolist()
-            images = _shift(batch["image"], dx, dy, fill=train.value_range[0])
+            images, wanted = batch["image"], batch["label"] if targets is None else targets[indices]
+            if shift:
+                dx, dy = torch.randint(2 * _SHIFT + 1, (2,), generator=generator).tolist()
+                images = _shift(images, dx, dy, fill=train.value_range[0])
             optimizer.zero_grad()
-            torch.autograd.backward(loss(network(images), batch["label"]))
+            torch.autograd.backward(loss(network(images), wanted))
             optimizer.step()
             schedule.step()
     _settle_batch_norms(network, train, rows)
     network.eval().requires_grad_(False)
+
+
+def forget_batch_statistics(network: nn.Module) -> None:
+    """Batch norms begin anew; from now on each batch has equal weight."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
 
 
 @torch.no_grad()
@@ -102,10 +148,7 @@ def _settle_batch_norms(network: nn.Module, train: LabelledImages, rows: Tensor)
     The running averages remember weights of the last tens of steps, which after a short training
     are far from the final ones: 40 steps on 1,000 digits reach 76% with them, 88% without.
     """
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # equal weight for every batch
+    forget_batch_statistics(network)
     for indices in torch.tensor_split(rows, max(1, len(rows) // _CHUNK)):
         network(train.__getitems__(indices.tolist())["image"])
 
