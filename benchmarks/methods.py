@@ -11,7 +11,18 @@ from lightning_fabric import Fabric
 from players_afresh import AfreshStage
 from torch import Tensor
 
-from dcorr_models.methods import VAEGAN, AEXCov, CDNet, IcGAN, LrLiVAE, MddAE, Method
+from dcorr_models.methods import (
+    IDGAN,
+    VAEGAN,
+    AEXCov,
+    BetaVAE,
+    CDNet,
+    GanSettings,
+    IcGAN,
+    LrLiVAE,
+    MddAE,
+    Method,
+)
 from dcorr_models.training.execution import Execution
 from dcorr_models.training.stage import Stage
 
@@ -35,6 +46,8 @@ METHODS = {
     "IcGAN": Timed(IcGAN, same_gradients=False),
     "VAEGAN": Timed(VAEGAN, same_gradients=False),
     "LrLiVAE": Timed(LrLiVAE, same_gradients=False, afresh=AfreshStage),
+    "BetaVAE": Timed(BetaVAE),
+    "IDGAN": Timed(IDGAN, stage=1),
 }
 SIZES: dict[str, dict[str, Any]] = {
     "mnist": {"architecture": "mnist", "batch_size": 100},
@@ -54,6 +67,12 @@ SIZES: dict[str, dict[str, Any]] = {
     "facescrub64": {
         "architecture": "facescrub64", "image_shape": (3, 64, 64), "num_labels": 530,
         "class_dim": 512, "content_dim": 512, "batch_size": 96,
+    },
+    "sprites32": {"image_shape": (1, 32, 32)},
+    "sprites64": {"image_shape": (1, 64, 64)},
+    "celeba64": {
+        "image_shape": (3, 64, 64), "latent_dim": 20, "nuisance_dim": 256,
+        "gan": GanSettings(architecture="resnet", generator_lr=1e-4),
     },
 }  # fmt: skip
 FORMS = ("simultaneous", "sequential")
@@ -101,5 +120,6 @@ def made_up_batch(model: Method, size: int, device: torch.device) -> dict[str, T
     if model.multilabel:
         labels = torch.randint(0, 2, (size, model.num_labels), generator=generator).float()
     else:
-        labels = torch.randint(0, model.num_labels, (size,), generator=generator)
+        # at least one class: some methods know of none, and read none
+        labels = torch.randint(0, max(1, model.num_labels), (size,), generator=generator)
     return {"image": images.to(device), "label": labels.to(device)}

@@ -37,7 +37,7 @@ def made_up_images(model: Any, count: int) -> LabelledImages:
     if model.multilabel:
         labels = torch.randint(0, 2, (count, model.num_labels), generator=generator).float()
     else:
-        labels = torch.randint(0, model.num_labels, (count,), generator=generator)
+        labels = torch.randint(0, max(1, model.num_labels), (count,), generator=generator)
     return LabelledImages(images, labels, value_range=model.value_range or (0.0, 1.0))
 
 

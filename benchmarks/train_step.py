@@ -3,6 +3,7 @@
     python benchmarks/train_step.py                    # CDNet, MNIST architecture, batch 100, CPU
     python benchmarks/train_step.py --size celeba --out rows.csv
     python benchmarks/train_step.py --method LrLiVAE --size mnist_small --out rows.csv
+    python benchmarks/train_step.py --method IDGAN --size sprites64 --out rows.csv
     python benchmarks/train_step.py --device cuda --rounds 200 --out train_step_cuda.csv
     python benchmarks/train_step.py --device cuda --extrapolate 125000 --steps 2000
 
@@ -187,6 +188,8 @@ def compare(
     for name, values in times.items():
         t = summary(values)
         print(f"{name:32s} {1e3 * t.median:9.2f} ms  ({1e3 * t.low:.2f} to {1e3 * t.high:.2f})")
+        if name in (*FORMS, "step"):
+            print(f"{'':32s} {len(batch['image']) / t.median:9.0f} images a second")
         rows.append(row(name, "whole", t, description))
     if has_forms(method):
         whole = summary(times["simultaneous"]).median
