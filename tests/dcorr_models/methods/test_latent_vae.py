@@ -220,6 +220,38 @@ def test_reconstructions_get_better(tmp_path: Path, method):
     assert sum(rows[-10:]) < 0.65 * sum(rows[:10])
 
 
+class TwoProcesses:
+    """What a stage asks of Fabric, on one of two processes."""
+
+    world_size = 2
+
+    def __init__(self, rank: int, shares: list[Tensor]) -> None:
+        self.global_rank, self.shares = rank, shares
+
+    def all_gather(self, rows: Tensor) -> Tensor:
+        assert torch.equal(rows, self.shares[self.global_rank])
+        return torch.stack(self.shares)
+
+
+def test_rows_of_all_give_value_and_gradient_of_a_single_process():
+    _, c = posterior()
+
+    def loss(c: Tensor) -> Tensor:
+        return pairwise_dependence(c, "dcor2")
+
+    whole = c.clone().requires_grad_()
+    loss(whole).backward()
+    shares = [c[: N // 2], c[N // 2 :]]
+    for rank, share in enumerate(shares):
+        stage, own = toys.prepared(toy(DCovVAE)), share.clone().requires_grad_()
+        stage.fabric = TwoProcesses(rank, shares)
+        both = stage.rows_of_all(own)
+        assert torch.equal(both, c)
+        loss(both).backward()
+        # DDP takes the mean over the processes
+        torch.testing.assert_close(own.grad / 2, whole.grad[rank * N // 2 :][: N // 2])
+
+
 def test_initial_weights_are_those_of_the_release():
     torch.manual_seed(0)
     model = BetaVAE()

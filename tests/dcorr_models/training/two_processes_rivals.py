@@ -1,4 +1,4 @@
-"""Run by test_distributed_rivals.py: trains LORD's toy rivals, and Lr-LiVAE, on two gloo processes.
+"""Run by test_distributed_rivals.py: trains LORD's toy rivals, Lr-LiVAE and VAEs on two processes.
 
     python -m tests.dcorr_models.training.two_processes_rivals FOLDER
 
@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from dcorr_models.methods import DCovVAE, FactorVAE
 from dcorr_models.training.fit import LoopSettings, fit
-from tests.dcorr_models.methods import test_cycle_vae, test_drnet, test_ml_vae
+from tests.dcorr_models.methods import latent_toys, test_cycle_vae, test_drnet, test_ml_vae
 from tests.dcorr_models.methods.lr_livae_toys import toy_lr_livae
 from tests.dcorr_models.toy import ToyContents
 
@@ -24,6 +25,8 @@ MAKERS = {
     "drnet": lambda: test_drnet.toy(images_per_class=2),
     "lr_livae": lambda: toy_lr_livae(prior_labels="uniform"),
     "lr_livae_dcov": lambda: toy_lr_livae(gan_loss="hinge", adversary="dcov"),
+    "dcov_vae": lambda: latent_toys.toy(DCovVAE),
+    "factor_vae": lambda: latent_toys.toy(FactorVAE, critic_width=8),
 }
 RUNS = {"whole": (6,), "parts": (2, 6)}
 
