@@ -10,6 +10,8 @@ from dcorr_models.data.base import DataSource, LabelledImages, Splits, collate_b
 from dcorr_models.data.cars3d import Cars3D
 from dcorr_models.data.cartoon_faces import CartoonFaces
 from dcorr_models.data.celeba import CelebA
+from dcorr_models.data.celeba_hq import CelebAHQ
+from dcorr_models.data.chairs3d import Chairs3D
 from dcorr_models.data.cifar10 import CIFAR10
 from dcorr_models.data.class_folders import ClassFolders
 from dcorr_models.data.digits import BundledDigits
@@ -22,6 +24,7 @@ from dcorr_models.data.partly_labelled import PartlyLabelled
 from dcorr_models.data.small_norb import SmallNORB
 from dcorr_models.data.sprite_variants import SpriteVariant
 from dcorr_models.data.sprites import Sprites
+from dcorr_models.data.stanford_cars import StanfordCars
 from dcorr_models.data.three_moons import ThreeMoons
 
 __all__ = [
@@ -31,6 +34,8 @@ __all__ = [
     "Cars3D",
     "CartoonFaces",
     "CelebA",
+    "CelebAHQ",
+    "Chairs3D",
     "ClassFolders",
     "DSprites",
     "DataSource",
@@ -43,6 +48,7 @@ __all__ = [
     "Splits",
     "SpriteVariant",
     "Sprites",
+    "StanfordCars",
     "ThreeMoons",
     "collate_batch",
 ]

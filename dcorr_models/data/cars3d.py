@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,7 @@ from dcorr_models.data.class_splits import check_shares, class_splits, held_out_
 from dcorr_models.data.image_cache import Bytes, default_cache_folder
 from dcorr_models.data.image_files import a_few
 from dcorr_models.data.mapped_splits import Known, MappedSource, files_stamp, missing_folder
+from dcorr_models.data.matlab_files import read_matlab, scipy_io
 from dcorr_models.data.parallel import announced, for_each_row, to_stderr
 from dcorr_models.errors import DataError
 
@@ -25,8 +24,7 @@ _Rows = npt.NDArray[np.int64]
 
 SIDE, AZIMUTHS, ELEVATIONS = 128, 24, 4
 _VIEWS = AZIMUTHS * ELEVATIONS
-# what scipy raises about a broken or foreign file, beside its MatReadError
-_BROKEN = (OSError, ValueError, TypeError, KeyError, EOFError, struct.error, zlib.error)
+_EXPECTED = "a model of Cars3D"
 
 
 class Cars3D(MappedSource):
@@ -136,7 +134,7 @@ class Cars3D(MappedSource):
         return paths
 
     def _write(self, images: Bytes, places: _Rows) -> None:
-        _scipy_io()  # its absence is found here, before processes are started
+        scipy_io(_EXPECTED)  # its absence is found here, before processes are started
 
         def shrink(model: int) -> None:
             where = places[model * _VIEWS : (model + 1) * _VIEWS]
@@ -154,14 +152,7 @@ def _read_model(path: Path, size: int) -> Bytes:
     """All views of a model in the order of contents, shape (96, 3, size, size)."""
     from PIL import Image
 
-    io = _scipy_io()
-    try:
-        pixels = io.loadmat(path, variable_names=["im"])["im"]
-    except (io.matlab.MatReadError, *_BROKEN) as error:
-        what = "it has no array im" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise DataError(
-            f"{path} cannot be read as a model of Cars3D: {what}; unpack the release again"
-        ) from error
+    pixels = read_matlab(path, "im", expected=_EXPECTED)
     wanted = (SIDE, SIDE, 3, AZIMUTHS, ELEVATIONS)
     if pixels.shape != wanted or pixels.dtype != np.uint8:
         raise DataError(
@@ -174,13 +165,3 @@ def _read_model(path: Path, size: int) -> Bytes:
         for view in np.ascontiguousarray(views)
     ]
     return np.stack(small).transpose(0, 3, 1, 2)
-
-
-def _scipy_io() -> Any:
-    try:
-        import scipy.io
-    except ImportError as error:
-        raise DataError(
-            "Cars3D's MATLAB files are read with the package scipy: pip install 'dcorr[data]'"
-        ) from error
-    return scipy.io

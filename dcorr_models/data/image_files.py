@@ -247,6 +247,7 @@ def cut_splits(
     *,
     content: Tensor | None = None,
     targets: Tensor | None = None,
+    factors: Tensor | None = None,
 ) -> Splits:
     """The splits of images that lie in the cache one split after the other.
 
@@ -259,6 +260,7 @@ def cut_splits(
         value_range: Of the float images.
         content: Contents of all images, where they are known.
         targets: Targets of all images, likewise.
+        factors: Levels of the factors of all images, likewise.
 
     Returns:
         The splits without the skipped images.
@@ -275,7 +277,7 @@ def cut_splits(
         images = torch.from_numpy(cached.images[first : first + len(rows)])
         known = {
             name: None if values is None else values[rows]
-            for name, values in (("content", content), ("targets", targets))
+            for name, values in (("content", content), ("targets", targets), ("factors", factors))
         }
         splits.append(LabelledImages(images, labels[rows], value_range=value_range, **known))
         first += len(rows)
