@@ -152,7 +152,9 @@ def _evaluate(options: Namespace, parser: Parser) -> None:
         attributes=protocols.attributes,
         transfer=protocols.transfer,
         generation=protocols.generation,
+        disentanglement=protocols.disentanglement,
         target_names=getattr(data, "target_names", ()),
+        factor_names=data.factor_names,
     )
     folder.write_json(folder.evaluation, result)
     for line in _flat_lines(result):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from dcorr_models.data import DataSource
 from dcorr_models.evaluation.class_protocol import ClassContentProtocol
+from dcorr_models.evaluation.disentanglement_protocol import DisentanglementProtocol
 from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
 from dcorr_models.methods import Method
@@ -36,6 +37,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
     commands["evaluate"].add_class_arguments(AttributeProtocol, "attributes")
     commands["evaluate"].add_class_arguments(ClassContentProtocol, "transfer")
     commands["evaluate"].add_class_arguments(GenerationProtocol, "generation")
+    commands["evaluate"].add_class_arguments(DisentanglementProtocol, "disentanglement")
     subcommands = parser.add_subcommands(dest="command")
     helps = {
         "prepare": "download a data set, with checksums",

@@ -2,8 +2,8 @@
 
 Keys of all kinds of methods, where they apply:
 
-`format`, `kind` ("classes", "attributes" or "class_content"), `split`, `num_images`, `seconds`, and
-`reconstruction`: see `metrics.image_quality`.
+`format`, `kind` ("classes", "attributes", "class_content" or "latent"), `split`, `num_images`,
+`seconds`, and `reconstruction`: see `metrics.image_quality`.
 
 Exclusive classes: `leakage` (`metrics.leakage`), `soft_target.accuracy`, and `editing`
 (`metrics.recognition`: Case 1 edits of every test image to every other class).
@@ -28,13 +28,20 @@ split has classes without a label in training, `from_images`; and `skipped`. Met
 content codes also have `purity` (`metrics.class_purity`). A method without an encoder has
 `generation` alone, which is then its `kind`.
 
-A method without a label code has `reconstruction` and `leakage` with `dcor: null`.
+Independent latent numbers: `disentanglement` of posterior means of images of all splits, with
+`factor_vae` (`metrics.factor_vae_metric`), `mig` (`metrics.mutual_information_gap`), `dci`, `sap`,
+the number of `active` dimensions, the `names` of the factors, and `skipped`; `collapse`;
+`generation` with `frechet` and what is known of the `network` that reads features; `alignment` with
+`l_id` and `gilbo` (`metrics.latent_likelihood`). Without an encoder `generation` and `gilbo` alone.
+
+Another method without a label code has `reconstruction` and `leakage` with `dcor: null`.
 """
 
 from __future__ import annotations
 
 from dcorr_models.evaluation.class_protocol import ClassContentProtocol
 from dcorr_models.evaluation.common import encode_split
+from dcorr_models.evaluation.disentanglement_protocol import DisentanglementProtocol
 from dcorr_models.evaluation.dispatch import evaluate
 from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
@@ -42,6 +49,7 @@ from dcorr_models.evaluation.protocol import AttributeProtocol
 __all__ = [
     "AttributeProtocol",
     "ClassContentProtocol",
+    "DisentanglementProtocol",
     "GenerationProtocol",
     "encode_split",
     "evaluate",

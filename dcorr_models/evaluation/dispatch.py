@@ -15,11 +15,14 @@ from dcorr_models.evaluation.attributes import evaluate_attributes
 from dcorr_models.evaluation.class_content import evaluate_class_content
 from dcorr_models.evaluation.class_protocol import ClassContentProtocol
 from dcorr_models.evaluation.classes import evaluate_classes
+from dcorr_models.evaluation.disentanglement import evaluate_latent
+from dcorr_models.evaluation.disentanglement_protocol import DisentanglementProtocol
 from dcorr_models.evaluation.generation import class_code_purity, content_leakage, measure_samples
 from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
 from dcorr_models.methods.base import Method
 from dcorr_models.methods.class_conditional import ClassConditional
+from dcorr_models.methods.latent_variable import LatentVariable
 
 __all__ = ["evaluate"]
 
@@ -32,21 +35,26 @@ def evaluate(
     attributes: AttributeProtocol | None = None,
     transfer: ClassContentProtocol | None = None,
     generation: GenerationProtocol | None = None,
+    disentanglement: DisentanglementProtocol | None = None,
     target_names: Sequence[str] = (),
+    factor_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Reconstruction, leakage and editing on the test split.
 
     Args:
         method: a trained method; of classes, of attributes, of class and content codes, or
             without a label code. One that draws images of a class is measured by these too, and one
-            without an encoder by these alone.
+            without an encoder by these alone. One of independent latent numbers is measured by
+            these and its drawn images, whatever the labels.
         splits: probes, SVMs and classifiers learn on the labelled images of `train`; everything is
             measured on `test`. Its labels decide what kind of measurement it is.
         seed: of whatever is trained or drawn here. torch's own random state is left as it was.
         attributes: how a method of attributes is measured.
         transfer: how a method of class and content codes is measured.
         generation: how a method that draws images of a class is measured.
+        disentanglement: how a method of independent latent numbers is measured.
         target_names: of the data's targets, for the report.
+        factor_names: of the data's ground-truth factors, for the report.
 
     Returns:
         A dictionary of plain numbers, the content of `evaluation.json`; its keys are listed in
@@ -60,8 +68,12 @@ def evaluate(
     if not len(splits.test):
         raise UserError("the test split has no image to measure on: train on data that have some")
     multilabel = splits.test.labels.dtype == torch.float32
-    _check_options(method, multilabel, attributes, transfer, generation)
+    _check_options(method, multilabel, attributes, transfer, generation, disentanglement)
     began = time.monotonic()
+    if isinstance(method, LatentVariable):
+        protocol = disentanglement or DisentanglementProtocol()
+        result = evaluate_latent(method, splits, protocol, seed=seed, factor_names=factor_names)
+        return {**result, "seconds": round(time.monotonic() - began, 1)}
     splits = splits._replace(train=labelled_part(splits.train))
     result = _codes(
         method,
@@ -74,12 +86,12 @@ def evaluate(
     if "class_code" in result.get("regression", {}) and target_names:
         result["regression"]["target_names"] = list(target_names)
     if isinstance(method, ClassConditional):
-        protocol = generation or GenerationProtocol()
+        drawn = generation or GenerationProtocol()
         if method.has_encoder and method.has_class_vectors:
-            probes = content_leakage(method, splits, protocol, seed=seed)
+            probes = content_leakage(method, splits, drawn, seed=seed)
             result["leakage"] = {**probes, **result["leakage"]}
-            result["purity"] = class_code_purity(method, splits.test, protocol, seed=seed)
-        result["generation"] = measure_samples(method, splits, protocol, seed=seed)
+            result["purity"] = class_code_purity(method, splits.test, drawn, seed=seed)
+        result["generation"] = measure_samples(method, splits, drawn, seed=seed)
     result["seconds"] = round(time.monotonic() - began, 1)
     return result
 
@@ -111,6 +123,7 @@ def _check_options(
     attributes: AttributeProtocol | None,
     transfer: ClassContentProtocol | None,
     generation: GenerationProtocol | None,
+    disentanglement: DisentanglementProtocol | None,
 ) -> None:
     """Refuses labels of another kind, and options that would be passed over."""
     own = type(method).__name__
@@ -134,3 +147,11 @@ def _check_options(
             f"this {own} draws no images of a class: leave the options that are for those "
             "(--generation) out"
         )
+    latent = isinstance(method, LatentVariable)
+    if disentanglement not in (None, DisentanglementProtocol()) and not latent:
+        raise UserError(
+            f"this {own} has no independent latent numbers: leave the options that are for those "
+            "(--disentanglement) out"
+        )
+    if attributes not in (None, AttributeProtocol()) and latent:
+        raise UserError(f"this {own} knows no attributes: leave the options that are for those out")

@@ -20,12 +20,12 @@ def feature_network(
     """A network from images to features, and what tables call it.
 
     Args:
-        features: see `GenerationProtocol`.
+        features: see `GenerationProtocol` and `DisentanglementProtocol`.
         classifier: for the features of that name.
         value_range: of the images; None for points.
 
     Raises:
-        UserError: the packages of efficientnet_lite0 are not installed.
+        UserError: the packages of efficientnet_lite0, or torchvision, are not installed.
     """
     if isinstance(features, nn.Module):
         return features.eval(), str(getattr(features, "name", type(features).__name__))
@@ -39,6 +39,12 @@ def feature_network(
         assert value_range is not None, "points are no images for it"
         network = efficientnet_lite0(value_range=value_range)
         return nn.Sequential(network, _LastMean()), f"{network.name}, mean of its last features"
+    if features == "inception_v3":
+        from dcorr_models.nets.inception import inception_v3
+
+        assert value_range is not None, "points are no images for it"
+        inception = inception_v3(value_range=value_range)
+        return inception, inception.name
     return nn.Flatten(), "pixels"
 
 

@@ -17,6 +17,9 @@ GROUPS = (
     *("transfer", "probes", "regression", "collapse", "generation", "purity"),
     *(f"generation.{name}" for name in ("inception", "recognised", "diversity", "frechet")),
     *("generation.coverage", "generation.classifier", "generation.from_images"),
+    *("generation.network", "disentanglement", "alignment"),
+    *(f"disentanglement.{name}" for name in ("factor_vae", "mig", "dci", "sap")),
+    *("alignment.l_id", "alignment.gilbo"),
 )
 FORMAT = 1  # of evaluation.json
 # What is written as a number, or as mean and standard deviation.
@@ -37,6 +40,14 @@ VALUES = (
     *(f"probes.class_from_content.{name}" for name in ("accuracy", "chance")),
     *(f"probes.content_from_class.{name}" for name in ("accuracy", "chance")),
     *(f"regression.class_code.{name}" for name in ("mean_absolute", "mean_absolute_unread")),
+    *("generation.network.accuracy", "disentanglement.active", "disentanglement.mig.mig"),
+    *("disentanglement.factor_vae.score", "disentanglement.factor_vae.score_shuffled"),
+    *(
+        f"disentanglement.dci.{name}"
+        for name in ("disentanglement", "completeness", "informativeness")
+    ),
+    *("disentanglement.sap.sap", "alignment.l_id.log_likelihood"),
+    "alignment.gilbo.log_likelihood",
     *(f"collapse.{name}" for name in ("at_prior", "dimensions", "tolerance", "samples")),
 )
 
