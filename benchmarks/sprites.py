@@ -2,6 +2,7 @@
 
     python benchmarks/sprites.py
     python benchmarks/sprites.py --size 32 --threads 1 --out sprites.csv
+    python benchmarks/sprites.py --kind grey noisy scream --size 64 --threads 1
 
 Batches come from the data set as training asks for them: random rows of the grid, drawn, as floats
 in [0, 1]. The load of the machine is printed: where others compute at the same time, the seconds of
@@ -13,19 +14,25 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from measure import machine, summary, write_rows
 
-from dcorr_models.data import LabelledImages, Sprites
+from dcorr_models.data import GreySprites, LabelledImages, Sprites, SpriteVariant
 
 BATCH_SIZE = 128
+VARIANTS = ("colour_id_gan", "colour_lib", "noisy", "scream")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument(
+        "--kind", nargs="+", default=["coloured"], choices=["coloured", "grey", *VARIANTS]
+    )
+    parser.add_argument("--keep", action="store_true", help="grey ones are drawn once beforehand")
     parser.add_argument("--size", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=9)
@@ -33,17 +40,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV file; by default nothing is written")
     options = parser.parse_args()
     rows = []
-    for size in options.size:
-        train = Sprites(size=size).splits().train
+    for kind, size in product(options.kind, options.size):
+        train = images_of(kind, size, keep=options.keep)
         for threads in options.threads:
             torch.set_num_threads(threads)
-            rows.append(timed(train, options.rounds, options.batches))
+            timing = timed(kind, train, options.rounds, options.batches)
+            rows.append({"kind": kind, "kept": options.keep, **timing})
     if options.out:
         write_rows(options.out, rows)
         print(f"written: {options.out}")
 
 
-def timed(data: LabelledImages, rounds: int, batches: int) -> dict[str, Any]:
+def images_of(kind: str, size: int, *, keep: bool) -> LabelledImages:
+    if kind == "coloured":
+        return Sprites(size=size, keep=keep).splits().train
+    grey = GreySprites(size=size, images=20_000, keep=keep)
+    data = SpriteVariant(grey, variant=kind) if kind in VARIANTS else grey
+    return data.splits().train
+
+
+def timed(kind: str, data: LabelledImages, rounds: int, batches: int) -> dict[str, Any]:
     order = torch.randint(len(data), (batches, BATCH_SIZE)).tolist()
     clock, processor = [], []
     for number in range(rounds + 1):
@@ -57,7 +73,7 @@ def timed(data: LabelledImages, rounds: int, batches: int) -> dict[str, Any]:
     size, threads = data.images.shape[-1], torch.get_num_threads()
     load = os.getloadavg()[0]
     print(
-        f"{size:4d} pixels, {threads} threads: {1 / seconds.median:9,.0f} images/s by the clock "
+        f"{kind}, {size} pixels, {threads} threads: {1 / seconds.median:9,.0f} images/s by the clock "
         f"({1 / seconds.high:,.0f} to {1 / seconds.low:,.0f}), {1 / cpu_seconds.median:9,.0f} a "
         f"second of one processor; load {load:.1f} on {os.cpu_count()} processors"
     )

@@ -58,7 +58,9 @@ class CelebA(DataSource):
         labels: "attributes", or "identity" for 10,177 exclusive classes.
         split: "official": the release's own partition, 162,770 / 19,867 / 19,962 images;
             "paper": 80, 10 and 10 per cent at random, as CDNet and mddAE write; "identity": the
-            images of 1,000 people drawn at random test, and no other image validates (LORD).
+            images of 1,000 people drawn at random test, and no other image validates (LORD);
+            "all": every image trains, the official test images too, which then measure no
+            generalisation (ID-GAN's code).
         seed: Of the random splits, from 0 to 2**32 - 1.
         skip_corrupt: Leave out image files that are broken, and say how many, instead of stopping.
         cache: Folder for the decoded images; a folder in the user's cache by default.
@@ -78,7 +80,7 @@ class CelebA(DataSource):
         size: int = 64,
         attributes: list[str] | None = None,
         labels: Literal["attributes", "identity"] = "attributes",
-        split: Literal["official", "paper", "identity"] = "official",
+        split: Literal["official", "paper", "identity", "all"] = "official",
         seed: int = 0,
         skip_corrupt: bool = False,
         cache: str | Path | None = None,
@@ -86,7 +88,7 @@ class CelebA(DataSource):
         for argument, value, known in (
             ("crop", crop, tuple(CROPS)),
             ("labels", labels, ("attributes", "identity")),
-            ("split", split, ("official", "paper", "identity")),
+            ("split", split, ("official", "paper", "identity", "all")),
         ):
             if value not in known:
                 raise DataError(f"{argument} must be one of {', '.join(known)}, got {value!r}")
@@ -159,9 +161,12 @@ class CelebA(DataSource):
 
     def _parts(self, names: Sequence[str]) -> list[_Rows]:
         """The rows of the attribute file that train, validate and test."""
-        if self.split == "official":
+        if self.split in ("official", "all"):
             part = read_numbers(self.folder, "list_eval_partition.txt", names, 0, 2)
-            return [np.flatnonzero(part == number) for number in range(3)]
+            rows = [np.flatnonzero(part == number) for number in range(3)]
+            if self.split == "official":
+                return rows
+            return [np.arange(len(names)), np.empty(0, np.int64), rows[2]]
         if self.split == "identity":
             people = self._identities(names)
             distinct = np.unique(people)

@@ -70,6 +70,15 @@ def test_the_papers_split(folder):
     assert numbers_in(other.train.images) != numbers[:32]
 
 
+def test_all_images_train(folder):
+    splits = source(folder, split="all", crop="id_gan", size=128).splits()
+    assert [len(split) for split in splits] == [40, 0, 6]
+    assert numbers_in(splits.train.images) == list(range(1, 41))
+    official = source(folder, crop="id_gan", size=128).splits().test
+    assert torch.equal(splits.test.images, official.images)
+    assert torch.equal(splits.test.labels, official.labels)
+
+
 def test_people_who_test_are_in_no_training_image(folder):
     splits = source(folder, split="identity", labels="identity").splits()
     assert [len(split) for split in splits] == [36, 0, 4]  # 2 of 20 people, 2 images each
