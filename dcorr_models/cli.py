@@ -208,6 +208,25 @@ def _inpaint(options: Namespace, parser: Parser) -> None:
     print(f"written: {written}")
 
 
+def _traverse(options: Namespace, parser: Parser) -> None:
+    from dcorr_models.editing import traverse_file
+    from dcorr_models.experiment import load_run
+
+    folder, method, data = load_run(options.run)
+    written = traverse_file(
+        method,
+        data,
+        Path(options.out or folder.path / "traversal.gif"),
+        dimensions=options.dimensions,
+        image=options.image,
+        index=options.index,
+        reach=options.range,
+        frames=options.frames,
+        invert=options.invert,
+    )
+    print(f"written: {written}")
+
+
 def _attribute_values(words: str | None) -> dict[str, Any] | None:
     """`{Eyeglasses: 3.0, Smiling: 0}` as a dictionary; `edit_files` checks the values."""
     if words is None:
@@ -285,6 +304,7 @@ COMMANDS: dict[str, Callable[[Namespace, Parser], None]] = {
     "evaluate": _evaluate,
     "edit": _edit,
     "inpaint": _inpaint,
+    "traverse": _traverse,
     "report": _report,
     "compare": _compare,
     "configs": _configs,

@@ -29,6 +29,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "evaluate": _run_parser("Measure a finished run on held-out data."),
         "edit": _edit_parser(),
         "inpaint": _inpaint_parser(),
+        "traverse": _traverse_parser(),
         "report": _run_parser("Write a run's report.html: curves, pictures, metrics, settings."),
         "compare": _compare_parser(),
         "configs": Parser(description="List the configs that come with the package."),
@@ -45,6 +46,7 @@ def build_parser() -> tuple[Parser, dict[str, Parser]]:
         "evaluate": "measure a finished run",
         "edit": "edit images with a finished run",
         "inpaint": "fill a hole in images with a finished run",
+        "traverse": "a GIF in which each latent number of a finished run moves by itself",
         "report": "write report.html of a finished run",
         "compare": "put evaluated runs side by side",
         "configs": "list the configs that come with the package",
@@ -171,6 +173,30 @@ def _inpaint_parser() -> Parser:
     )
     parser.add_argument("--invert", action="store_true", help="your files are dark on white")
     parser.add_argument("--out", type=str | None, default=None, help="folder; RUN/inpainted")
+    return parser
+
+
+def _traverse_parser() -> Parser:
+    parser = _run_parser(
+        "Write a GIF in which each latent number moves by itself, from one end to the other and "
+        "back; a row for each network that draws: the VAE, and the generator that learned of it."
+    )
+    parser.add_argument("--out", type=str | None, default=None, help="file; RUN/traversal.gif")
+    parser.add_argument(
+        "--dimensions",
+        type=list[int] | None,
+        default=None,
+        help="numbers that move, such as '[0, 3]'; the ten that spread most over test images",
+    )
+    parser.add_argument(
+        "--image", type=str | None, default=None, help="your own image file, which they start from"
+    )
+    parser.add_argument("--index", type=int, default=0, help="or a test image")
+    parser.add_argument(
+        "--range", type=float, default=2.0, help="how far, in standard deviations of the prior"
+    )
+    parser.add_argument("--frames", type=int, default=24, help="from one end to the other")
+    parser.add_argument("--invert", action="store_true", help="your file is dark on white")
     return parser
 
 

@@ -2,6 +2,7 @@
 
 An edit writes into `codes.label`, leaves `codes.residual` as it is, and decodes. Where the label
 code describes a class by a vector, the one of another image, or of a class, takes its place.
+Of independent latent numbers one moves, and the others stay: a traversal.
 Inpainting leaves both codes as they are: those of what is left of an image fill its hole.
 """
 
@@ -20,6 +21,7 @@ from dcorr_models.editing.inpaint_files import inpaint_files
 from dcorr_models.editing.inpainting import bottom_half, box, corrupt, inpaint, right_half
 from dcorr_models.editing.passes import inference, reconstruct
 from dcorr_models.editing.swap import class_codes, swap, transfer, translate
+from dcorr_models.editing.traversal import traverse, traverse_file
 
 __all__ = [
     "bottom_half",
@@ -43,4 +45,6 @@ __all__ = [
     "sweep",
     "transfer",
     "translate",
+    "traverse",
+    "traverse_file",
 ]

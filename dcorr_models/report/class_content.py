@@ -89,6 +89,8 @@ def collapse_chart(evaluation: Mapping[str, Any] | None) -> str:
     collapse = look_up(evaluation or {}, "collapse")
     if not collapse or not collapse.get("std"):
         return ""
+    latent = (evaluation or {}).get("kind") == "latent"
+    code, images = ("code", "images") if latent else ("content code", "test images")
     dimensions = list(range(1, len(collapse["std"]) + 1))
     charts = [
         scatter_chart(dimensions, collapse["absolute_mean"], reference=0.0, title="mean |μ|"),
@@ -104,10 +106,10 @@ def collapse_chart(evaluation: Mapping[str, Any] | None) -> str:
     )
     return (
         f"<p>{number(collapse['at_prior'])} of {number(collapse['dimensions'])} dimensions of the "
-        "content code are at the prior, the standard normal distribution, and tell nothing of an "
+        f"{code} are at the prior, the standard normal distribution, and tell nothing of an "
         f"image: a mean absolute mean of at most {collapse['tolerance']:g} and a mean standard "
-        f"deviation within {collapse['tolerance']:g} of 1, over {number(collapse['samples'])} test "
-        f'images. The lines are where the prior lies.</p><div class="panels">{figures}</div>'
+        f"deviation within {collapse['tolerance']:g} of 1, over {number(collapse['samples'])} "
+        f'{images}. The lines are where the prior lies.</p><div class="panels">{figures}</div>'
     )
 
 

@@ -24,6 +24,7 @@ from dcorr_models.editing.swap_files import EXAMPLES
 from dcorr_models.experiment import load_run
 from dcorr_models.methods.base import Method
 from dcorr_models.methods.class_conditional import ClassConditional
+from dcorr_models.methods.latent_variable import LatentVariable
 from dcorr_models.pictures import data_uri, is_point, labelled_grid
 from dcorr_models.report.attributes import (
     PANELS,
@@ -37,6 +38,7 @@ from dcorr_models.report.compare_rows import Row
 from dcorr_models.report.generation import draw_rows, point_clouds
 from dcorr_models.report.markup import text
 from dcorr_models.report.pictures import CELL, MAX_CLASSES, picture
+from dcorr_models.report.traversals import draw_latent
 
 __all__ = ["Drawn", "Figure", "draw_figures", "figure_html", "figure_picture"]
 
@@ -176,7 +178,27 @@ def _sheets(test: LabelledImages, names: Sequence[str], *, multilabel: bool) -> 
     else:
         sheets += _class_sheets(test, names)
         sheets += _sample_sheets(test, names)
-    return sheets + _swap_sheets(test, names)
+    return sheets + _latent_sheets() + _swap_sheets(test, names)
+
+
+def _latent_sheets() -> list[Sheet]:
+    """Images drawn from latent numbers."""
+
+    def draw(method: Method) -> Tensor:
+        assert isinstance(method, LatentVariable), "only such methods draw"
+        return draw_latent(method, COLUMNS)
+
+    return [
+        Sheet(
+            "samples",
+            "Drawn images",
+            "The first images that each model draws from the priors of its numbers, from seed 0.",
+            [],
+            0,
+            draw,
+            lambda method: isinstance(method, LatentVariable),
+        )
+    ]
 
 
 def _sample_sheets(test: LabelledImages, names: Sequence[str]) -> list[Sheet]:

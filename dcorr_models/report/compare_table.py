@@ -37,6 +37,12 @@ COLUMNS = (
     Column("reconstruction.rmse", "RMSE", LOWER, 4),
     Column("reconstruction.psnr", "PSNR, dB", HIGHER, 2),
     Column("reconstruction.ms_ssim", "MS-SSIM", HIGHER, 4),
+    Column("disentanglement.factor_vae.score", "FVM", HIGHER, 3),
+    Column("disentanglement.mig.mig", "MIG", HIGHER, 3),
+    Column("disentanglement.dci.disentanglement", "DCI: D", HIGHER, 3),
+    Column("disentanglement.dci.completeness", "DCI: C", HIGHER, 3),
+    Column("disentanglement.dci.informativeness", "DCI: I", HIGHER, 3),
+    Column("disentanglement.sap.sap", "SAP", HIGHER, 3),
     Column("transfer.transfer", "content transfer ({transfer.distance})", LOWER, 4),
     Column("probes.class_from_content.accuracy", "y ← C, %", LOWER, 1, 100),
     Column("probes.content_from_class.accuracy", "y → C, %", LOWER, 1, 100),
@@ -59,6 +65,8 @@ COLUMNS = (
     Column("generation.recognised.rate", "samples recognised, %", HIGHER, 1, 100),
     Column("generation.diversity.mean", "d_intra", HIGHER, 4),
     Column("generation.frechet.distance", "Fréchet ({generation.frechet.features})", LOWER, 3),
+    Column("alignment.l_id.log_likelihood", "L_ID, nats", HIGHER, 2),
+    Column("alignment.gilbo.log_likelihood", "GILBO, nats", HIGHER, 2),
     Column("generation.coverage.coverage", "axis reached, %", HIGHER, 1, 100),
     Column("generation.coverage.wasserstein", "W₁ along the axis", LOWER, 3),
     Column("generation.coverage.wasserstein_across", "W₁ across it", LOWER, 3),
@@ -159,8 +167,20 @@ def notes(rows: Sequence[Row]) -> list[str]:
         ),
         ("generation.diversity.of_real", "Real training images have a d_intra of {}.", 1, 4),
         (
+            "disentanglement.factor_vae.score_shuffled",
+            "With the codes shuffled among the images, FVM is {}.",
+            1,
+            3,
+        ),
+        (
+            "generation.network.accuracy",
+            "The network of the Fréchet distance reads {} % of the factors right.",
+            100,
+            1,
+        ),
+        (
             "generation.frechet.of_real",
-            "The Fréchet distance of training images from test images is {}.",
+            "The Fréchet distance of other real images is {}.",
             1,
             3,
         ),
@@ -178,6 +198,16 @@ def notes(rows: Sequence[Row]) -> list[str]:
         if found:
             ends = sorted({f"{factor * value:.{decimals}f}" for value in (min(found), max(found))})
             result.append(words.format(" to ".join(ends)))
+    for path, words in (
+        ("generation.samples_from", "Images for the Fréchet distance are drawn from {}: {}."),
+        ("alignment.codes_from", "Codes of L_ID and GILBO are drawn from {}: {}."),
+    ):
+        latent = [row for row in rows if row.first.evaluation.get("kind") == "latent"]
+        sources: dict[str, list[str]] = {}
+        for row in latent:
+            sources.setdefault(str(look_up(row.first.evaluation, path)), []).append(row.name)
+        if len(sources) > 1:
+            result += [words.format(source, "; ".join(names)) for source, names in sources.items()]
     drawn = [
         row.name for row in rows if look_up(row.first.evaluation, "probes.content_codes") == "drawn"
     ]

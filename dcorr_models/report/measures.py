@@ -8,6 +8,7 @@ from typing import Any
 from dcorr_models.report.class_content_words import CLASS_CONTENT_MEASURES
 from dcorr_models.report.contents import look_up
 from dcorr_models.report.generation_words import GENERATION_MEASURES
+from dcorr_models.report.latent_words import LATENT_MEASURES
 from dcorr_models.report.markup import number, share, table, text
 from dcorr_models.report.measure_words import ATTRIBUTE_MEASURES, MEASURES, Measure
 
@@ -23,12 +24,22 @@ DRAWN = frozenset(
         "collapse.absolute_mean",
         "collapse.std",
         "collapse.divergence",
+        # matrices, which a row of a table cannot hold
+        "disentanglement.mig.mutual_information",
+        "disentanglement.dci.importance",
+        "disentanglement.sap.scores",
     }
 )
 
 # Lists with no entry a label, however many labels there are.
 LISTS = frozenset(
     {
+        "alignment.gilbo.per_dimension",
+        "alignment.l_id.per_dimension",
+        "disentanglement.dci.per_dimension",
+        "disentanglement.mig.best_dimensions",
+        "disentanglement.mig.entropy",
+        "disentanglement.sap.best_dimensions",
         "edits.values",
         "generation.coverage.classes",
         "generation.diversity.classes",
@@ -48,13 +59,39 @@ LISTS = frozenset(
     }
 )
 
-# Where the names of a list's entries stand, by the list's key.
-NAMES = dict.fromkeys(("per_target", "per_target_unread"), "regression.target_names")
+# Where the names of a list's entries stand, by the list's key or its path.
+NAMES = (
+    dict.fromkeys(("per_target", "per_target_unread"), "regression.target_names")
+    | {
+        f"disentanglement.{path}": "disentanglement.names"
+        for path in (
+            *(
+                "mig.per_factor",
+                "mig.best_dimensions",
+                "mig.entropy",
+                "dci.per_factor",
+                "dci.accuracy",
+            ),
+            *("sap.per_factor", "sap.best_dimensions"),
+        )
+    }
+    | dict.fromkeys(
+        ("generation.network.per_factor", "generation.network.chance"), "generation.network.names"
+    )
+)
 
 # Words for what one kind of evaluation alone measures, or measures in its own way.
-OF_KIND = {"attributes": ATTRIBUTE_MEASURES, "class_content": CLASS_CONTENT_MEASURES}
+OF_KIND = {
+    "attributes": ATTRIBUTE_MEASURES,
+    "class_content": CLASS_CONTENT_MEASURES,
+    "latent": LATENT_MEASURES,
+}
 
 HEADLINES = (
+    "disentanglement.factor_vae.score",
+    "disentanglement.mig.mig",
+    "alignment.l_id.log_likelihood",
+    "alignment.gilbo.log_likelihood",
     "transfer.transfer",
     "probes.class_from_content.accuracy",
     "probes.content_from_class.accuracy",
@@ -126,7 +163,8 @@ def _row(path: str, value: Any, evaluation: Evaluation) -> tuple[str, str, str]:
     elif isinstance(value, Mapping):
         written = "; ".join(f"{name}: {reason}" for name, reason in value.items())
     elif value is None or isinstance(value, (bool, str, list)):
-        names = look_up(evaluation, NAMES.get(path.rpartition(".")[2], "")) or ()
+        stands = NAMES.get(path) or NAMES.get(path.rpartition(".")[2], "")
+        names = look_up(evaluation, stands) or ()
         written = _named(value, names) if len(names) else number(value)
     else:
         written = measure.write(value) + measure.unit

@@ -36,6 +36,7 @@ from dcorr_models.report.lines import style_sheet
 from dcorr_models.report.markup import details, duration, number, table, text
 from dcorr_models.report.measures import headlines, measure_tables
 from dcorr_models.report.pictures import reconstructions, style_grid
+from dcorr_models.report.traversals import latent_samples, nuisance_grids, traversal_grids
 from dcorr_models.run_folder import RunFolder
 from dcorr_models.whole_files import whole_file
 
@@ -179,6 +180,18 @@ def _dimensions(run: Run) -> str:
     return single_dimensions(run.method, run.splits.test, run.label_names)
 
 
+def _traversals(run: Run) -> str:
+    return traversal_grids(run.method, run.splits.test)
+
+
+def _nuisances(run: Run) -> str:
+    return nuisance_grids(run.method, run.splits.test)
+
+
+def _latent_samples(run: Run) -> str:
+    return latent_samples(run.method, run.splits.test)
+
+
 def _inpainting(run: Run) -> str:
     return inpainting_rows(run.method, run.splits.test)
 
@@ -300,6 +313,9 @@ def _versions(run: Run) -> str:
 SECTIONS: list[tuple[str, Callable[[Run], str]]] = [
     ("", _summary),
     ("Drawn images of each class", _samples),
+    ("One latent number at a time", _traversals),
+    ("What is read fixed, the rest varied", _nuisances),
+    ("Drawn images", _latent_samples),
     ("Drawn points", _points),
     ("One code fixed, the other varied", _fixed_codes),
     ("One dimension of the content code at a time", _dimensions),
@@ -312,7 +328,7 @@ SECTIONS: list[tuple[str, Callable[[Run], str]]] = [
     ("Holes filled in", _inpainting),
     ("Are edited attributes recognised?", _svm),
     ("What an edit changes", _effects),
-    ("Has the content code collapsed?", _collapse),
+    ("Has the code collapsed?", _collapse),
     ("What the content code tells of the class, during training", _leakage),
     ("Measurements", _metrics),
     ("Training", _curves),

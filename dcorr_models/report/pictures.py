@@ -49,7 +49,8 @@ def reconstructions(method: Method, test: LabelledImages, label_names: Sequence[
     tags = []
     for number, (image, back) in enumerate(zip(images, decoded, strict=True)):
         pair = picture(test, [[image], [back]])
-        which = f" ({label_names[int(labels[number])]})" if labels.ndim == 1 else ""
+        known = labels.ndim == 1 and 0 <= int(labels[number]) < len(label_names)
+        which = f" ({label_names[int(labels[number])]})" if known else ""
         alt = f"Test image {number}{which} above its reconstruction"
         tags.append(_img(pair, alt))
     return (

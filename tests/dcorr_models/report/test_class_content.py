@@ -57,7 +57,7 @@ def test_every_section_is_there(built):
     for title in (
         "The class of one image, the content of another",
         "Each image as each class",
-        "Has the content code collapsed?",
+        "Has the code collapsed?",
         "What the content code tells of the class, during training",
     ):
         assert title in built.text
