@@ -114,8 +114,8 @@ def kl_terms(q: Gaussian, c: Tensor, num_images: int, sampling: Sampling) -> KlT
 
     .. math::
         \mathrm{MI} = \overline{\log q(c_i \mid x_i) - \log q(c_i)}, \qquad
-        \mathrm{TC} = \overline{\log q(c_i) - \textstyle\sum_d \log q(c_{id})}, \qquad
-        \overline{\textstyle\sum_d \log q(c_{id}) - \log p(c_{id})}
+        \mathrm{TC} = \overline{\log q(c_i) - \sum_d \log q(c_{id})}, \qquad
+        \overline{\sum_d \log q(c_{id}) - \log p(c_{id})}
 
     with the aggregated posterior :math:`q(c_i) \approx \sum_j w_{ij}\, q(c_i \mid x_j)`. The
     weights are 1 / (N M) for `minibatch_weighted`, which underestimates log q. With

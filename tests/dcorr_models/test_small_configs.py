@@ -31,7 +31,16 @@ QUICK_GENERATION = {
     "diversity_images": 10,
     "probe_images": 300,
 }
-PROTOCOLS = ("--attributes.", "--transfer.", "--generation.")
+QUICK_LATENT = {
+    "samples": 500,
+    "network_images": 500,
+    "network_epochs": 1,
+    "gilbo_steps": 10,
+    "aligned_samples": 100,
+    "reconstructions": 100,
+    "features": "pixels",
+}
+PROTOCOLS = ("--attributes.", "--transfer.", "--generation.", "--disentanglement.")
 DIGITS = "dcorr_models.data.BundledDigits"
 
 
@@ -49,26 +58,40 @@ def measured(folder: Path, config: str, *words: object) -> Mapping[str, Any]:
     return found
 
 
+def tenths(settings: Mapping[str, Any], place: str = "--method") -> list[str]:
+    """Options for a tenth of the updates, also of a stage's own settings within the method's."""
+    options = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            inner, path = value.get("init_args", value), f"{place}.{name}"
+            options += tenths(inner, f"{path}.init_args" if "init_args" in value else path)
+        elif name.endswith("steps"):
+            options.append(f"{place}.{name}={max(2, value // 10)}")
+    return options
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("config", SMALL)
 def test_every_small_config_trains_measures_and_reports(tmp_path: Path, config: str):
-    settings = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text())["method"]["init_args"]
-    shorter = [
-        f"--method.{name}={max(2, value // 10)}"
-        for name, value in settings.items()
-        if name.endswith("steps")
-    ]
+    settings = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text())
+    shorter = tenths(settings["method"]["init_args"])
     assert shorter, "a small config says how long it trains"
     draws = config.startswith(("lr_livae", "cvae", "cgan"))
     if draws:
         # Real digits of the same form: MNIST and Fashion-MNIST come with no package.
         shorter.append(f"--{'data.data' if 'semi' in config else 'data'}={DIGITS}")
-    faces, content = "faces" in config, "sprites" in config or config.startswith("lr_livae")
+    latent = settings["data"]["class_path"].endswith(("GreySprites", "SpriteVariant"))
+    faces = "faces" in config
+    content = not latent and ("sprites" in config or config.startswith("lr_livae"))
     quick = [f"--attributes.{name}={value}" for name, value in QUICK.items() if faces]
     quick += [f"--transfer.{name}={value}" for name, value in QUICK_TRANSFER.items() if content]
     quick += [f"--generation.{name}={value}" for name, value in QUICK_GENERATION.items() if draws]
+    quick += [f"--disentanglement.{name}={v}" for name, v in QUICK_LATENT.items() if latent]
     found = measured(tmp_path, config, *shorter, *quick)
+    if latent:
+        assert found["kind"] == "latent"
+        return
     if config.startswith("cgan"):
         assert (found["kind"], "reconstruction" in found) == ("generation", False)
         return
