@@ -52,7 +52,8 @@ class IDGAN(PosteriorGAN):
         distillation_weight: λ, of the encoder's negative log-likelihood of c; 0 is the paper's
             ablation without distillation.
         end_to_end: the paper's other ablation: VAE, generator and critic learn together in one
-            stage, and what the generator wants of c reaches the encoder.
+            stage, and what the generator wants of c reaches the encoder. Steps and batches are
+            those of `gan`.
         gan: networks and training of generator and critic.
         generator: your own generator, called with (s, c), giving images in [-1, 1].
         discriminator: your own discriminator of such images, giving a tuple: logits (N,), and

@@ -9,20 +9,30 @@ import torch
 
 from dcorr_models.command_parsers import build_parser
 from dcorr_models.data import Cars3D, ClassFolders, LabelledImages, SmallNORB
-from dcorr_models.methods import LORD, LrLiVAE
+from dcorr_models.methods import IDGAN, LORD, LrLiVAE
 from dcorr_models.methods.lord_settings import Scale
 from dcorr_models.packaged_configs import CONFIGS
 
 PATHS = sorted(CONFIGS.glob("*.yaml"))
 STAGES = {
     "AEXCov": ["autoencoder"],
+    "AdversarialVAE": ["vae"],
+    "BetaTCVAE": ["vae"],
+    "BetaVAE": ["vae"],
     "CDNet": ["label_encoder", "disentangle"],
     "CVAE": ["cvae"],
     "CVAEGAN": ["cvae_gan"],
     "CycleVAE": ["cycles"],
+    "DCovVAE": ["vae"],
+    "DIPVAE": ["vae"],
     "DrNet": ["drnet"],
+    "FactorVAE": ["vae"],
+    "GAN": ["gan"],
+    "IDGAN": ["vae", "id_gan"],
     "IcGAN": ["gan", "encoders"],
+    "InfoGAN": ["info_gan"],
     "LORD": ["codes", "encoders"],
+    "LatentCGAN": ["vae", "latent_cgan"],
     "LrLiVAE": ["lr_livae"],
     "MLVAE": ["groups"],
     "MddAE": ["joint"],
@@ -46,6 +56,7 @@ def a_few_images(method: LORD) -> LabelledImages:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_config_is_accepted_and_makes_its_method(path: Path):
+    assert path.read_text().startswith("# "), "a config begins by saying what it is"
     parser, commands = build_parser()
     words = ["train", "--config", str(path), "--run", "unused"]
     if "reconstruction: vgg16" in path.read_text():
@@ -60,13 +71,21 @@ def test_config_is_accepted_and_makes_its_method(path: Path):
         stages = ["codes"]
     if isinstance(objects.method, LrLiVAE) and objects.method.takes_unlabelled:
         stages = [*stages, "semi_supervised"]
+    if isinstance(objects.method, IDGAN) and objects.method.end_to_end:
+        stages = ["end_to_end"]
+    if isinstance(objects.method, IDGAN) and objects.method.start_from:
+        stages = ["id_gan"]
     assert [stage.name for stage in objects.method.stages()] == stages
     # What files of the release alone know.
     counts = {Cars3D: 183, SmallNORB: 2700, ClassFolders: 530}
-    assert objects.method.num_labels == (
-        counts.get(type(objects.data)) or len(objects.data.label_names)
-    )
-    assert path.read_text().startswith("# "), "a config begins by saying what it is"
+    if not objects.method.reads_labels:
+        # DSprites knows its labels from its file alone.
+        assert objects.method.image_shape == objects.data.image_shape
+        assert objects.method.value_range == objects.data.value_range
+    else:
+        assert objects.method.num_labels == (
+            counts.get(type(objects.data)) or len(objects.data.label_names)
+        )
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -89,13 +108,21 @@ def test_names_and_settings_agree(path: Path):
         variant = "-".join(words[1 : words.index("sprites")]) if "sprites" in words else "lord"
         assert method.variant == (variant or "lord")
         return
+    if kind == "IDGAN":
+        assert method.end_to_end == ("end" in words)
+        assert (method.distillation_weight == 0) == ("without" in words)
+        return
     if kind == "LrLiVAE":
         named = {"without": "none", "dcov": "dcov"}
         assert method.adversary == next((named[w] for w in words if w in named), "classifier")
         assert method.use_discriminator == ("vae" not in words)
         assert (method.unlabelled != "none") == ("semi" in words)
         return
-    if regulariser:
+    if kind == "BetaVAE":
+        assert (method.beta == 1.0) == (words[0] == "vae")
+        assert (method.capacity is not None) == ("annealed" in words)
+        return
+    if regulariser and kind != "DCovVAE":
         assert method.decorrelation == {"dcov": "dcov2", "xcov": "xcov"}[regulariser]
     if kind != "CDNet":
         return
