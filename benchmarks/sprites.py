@@ -73,7 +73,8 @@ def timed(kind: str, data: LabelledImages, rounds: int, batches: int) -> dict[st
     size, threads = data.images.shape[-1], torch.get_num_threads()
     load = os.getloadavg()[0]
     print(
-        f"{kind}, {size} pixels, {threads} threads: {1 / seconds.median:9,.0f} images/s by the clock "
+        f"{kind}, {size} pixels, {threads} threads: "
+        f"{1 / seconds.median:9,.0f} images/s by the clock "
         f"({1 / seconds.high:,.0f} to {1 / seconds.low:,.0f}), {1 / cpu_seconds.median:9,.0f} a "
         f"second of one processor; load {load:.1f} on {os.cpu_count()} processors"
     )

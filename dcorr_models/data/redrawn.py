@@ -11,6 +11,9 @@ from dcorr_models.data.base import LabelledImages
 
 __all__ = ["RedrawnImages"]
 
+# Some images at a time, so that what is computed on the way stays in the processor's cache.
+_PIXELS_AT_ONCE = 2**17
+
 
 class RedrawnImages(LabelledImages):
     """Another split's images, changed at random.
@@ -46,4 +49,9 @@ class RedrawnImages(LabelledImages):
         """A batch in the order of `indices`, drawn now; `index` is the image's, whichever look."""
         numbers = torch.as_tensor(indices, dtype=torch.int64)
         batch = self.split.__getitems__((numbers % len(self)).tolist())
-        return {**batch, "image": self.redraw(batch["image"], numbers)}
+        images = torch.empty(len(numbers), *self.images.shape[1:])
+        count = max(1, _PIXELS_AT_ONCE // images.shape[-1] ** 2)
+        for first in range(0, len(numbers), count):
+            rows = slice(first, first + count)
+            images[rows] = self.redraw(batch["image"][rows], numbers[rows])
+        return {**batch, "image": images}
