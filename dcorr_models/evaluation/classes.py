@@ -20,7 +20,12 @@ __all__ = ["evaluate_classes"]
 
 
 def evaluate_classes(
-    method: Method, splits: Splits, *, seed: int, probe_images: int | None = None
+    method: Method,
+    splits: Splits,
+    *,
+    seed: int,
+    probe_images: int | None = None,
+    classifier: Classifier | None = None,
 ) -> dict[str, Any]:
     """Everything but the seconds; see `evaluate`.
 
@@ -29,6 +34,7 @@ def evaluate_classes(
         splits: see `evaluate`.
         seed: see `evaluate`.
         probe_images: training images whose codes the leakage probes learn from at most.
+        classifier: what judges the edits; one is trained on the training images by default.
     """
     for name, split in (("train", splits.train), ("test", splits.test)):
         if len(torch.unique(split.labels)) < 2:
@@ -49,7 +55,8 @@ def evaluate_classes(
     result["soft_target"] = {"accuracy": hits.float().mean().item()}
     if is_point(splits.test.images.shape):
         return result
-    classifier = recognition.train_classifier(splits.train, held_out=splits.test, seed=seed)
+    if classifier is None:
+        classifier = recognition.train_classifier(splits.train, held_out=splits.test, seed=seed)
     result["editing"] = _editing(method, classifier, codes, labels)
     return result
 

@@ -17,12 +17,18 @@ from dcorr_models.evaluation.class_protocol import ClassContentProtocol
 from dcorr_models.evaluation.classes import evaluate_classes
 from dcorr_models.evaluation.disentanglement import evaluate_latent
 from dcorr_models.evaluation.disentanglement_protocol import DisentanglementProtocol
-from dcorr_models.evaluation.generation import class_code_purity, content_leakage, measure_samples
+from dcorr_models.evaluation.generation import (
+    class_code_purity,
+    content_leakage,
+    judging_classifier,
+    measure_samples,
+)
 from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
 from dcorr_models.methods.base import Method
 from dcorr_models.methods.class_conditional import ClassConditional
 from dcorr_models.methods.latent_variable import LatentVariable
+from dcorr_models.metrics.recognition import Classifier
 
 __all__ = ["evaluate"]
 
@@ -75,23 +81,29 @@ def evaluate(
         result = evaluate_latent(method, splits, protocol, seed=seed, factor_names=factor_names)
         return {**result, "seconds": round(time.monotonic() - began, 1)}
     splits = splits._replace(train=labelled_part(splits.train))
+    drawn = generation or GenerationProtocol()
+    classifier = None
+    if isinstance(method, ClassConditional):
+        classifier = judging_classifier(splits, drawn, seed=seed)
     result = _codes(
         method,
         splits,
         attributes or AttributeProtocol(),
         transfer or ClassContentProtocol(),
-        generation or GenerationProtocol(),
+        drawn,
+        classifier,
         seed=seed,
     )
     if "class_code" in result.get("regression", {}) and target_names:
         result["regression"]["target_names"] = list(target_names)
     if isinstance(method, ClassConditional):
-        drawn = generation or GenerationProtocol()
         if method.has_encoder and method.has_class_vectors:
             probes = content_leakage(method, splits, drawn, seed=seed)
             result["leakage"] = {**probes, **result["leakage"]}
             result["purity"] = class_code_purity(method, splits.test, drawn, seed=seed)
-        result["generation"] = measure_samples(method, splits, drawn, seed=seed)
+        result["generation"] = measure_samples(
+            method, splits, drawn, seed=seed, classifier=classifier
+        )
     result["seconds"] = round(time.monotonic() - began, 1)
     return result
 
@@ -102,6 +114,7 @@ def _codes(
     attributes: AttributeProtocol,
     transfer: ClassContentProtocol,
     generation: GenerationProtocol,
+    classifier: Classifier | None,
     *,
     seed: int,
 ) -> dict[str, Any]:
@@ -114,7 +127,7 @@ def _codes(
         return evaluate_attributes(method, splits, attributes, seed=seed)
     # other methods of classes are measured with all: their numbers are of all
     most = generation.probe_images if isinstance(method, ClassConditional) else None
-    return evaluate_classes(method, splits, seed=seed, probe_images=most)
+    return evaluate_classes(method, splits, seed=seed, probe_images=most, classifier=classifier)
 
 
 def _check_options(

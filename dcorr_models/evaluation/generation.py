@@ -26,7 +26,14 @@ from dcorr_models.metrics.leakage import Leakage, leakage
 from dcorr_models.metrics.recognition import Classifier, recognition_rate, train_classifier
 from dcorr_models.pictures import is_point
 
-__all__ = ["Drawn", "class_code_purity", "content_leakage", "draw_samples", "measure_samples"]
+__all__ = [
+    "Drawn",
+    "class_code_purity",
+    "content_leakage",
+    "draw_samples",
+    "judging_classifier",
+    "measure_samples",
+]
 
 _BATCH = 256
 _SMALLEST_SIDE = 4  # of the judging classifier
@@ -97,8 +104,27 @@ def content_leakage(
     return leakage(learn, splits.train.labels[rows], score, splits.test.labels, seed=seed)
 
 
+def judging_classifier(
+    splits: Splits, protocol: GenerationProtocol, *, seed: int
+) -> Classifier | None:
+    """One classifier of the real images for all that is judged; None where they are too small."""
+    if is_point(splits.test.images.shape) or min(splits.test.images.shape[2:]) < _SMALLEST_SIDE:
+        return None
+    return train_classifier(
+        labelled_part(splits.train),
+        held_out=splits.test,
+        epochs=protocol.classifier_epochs,
+        seed=seed,
+    )
+
+
 def measure_samples(
-    method: ClassConditional, splits: Splits, protocol: GenerationProtocol, *, seed: int
+    method: ClassConditional,
+    splits: Splits,
+    protocol: GenerationProtocol,
+    *,
+    seed: int,
+    classifier: Classifier | None = None,
 ) -> dict[str, Any]:
     """`generation` of evaluation.json: drawn images against real test images.
 
@@ -119,7 +145,8 @@ def measure_samples(
     if value_range is None:
         measured = _points(judged, protocol, skipped)
     else:
-        measured = _images(method, train, test, judged, protocol, skipped, seed=seed)
+        classifier = classifier or judging_classifier(splits, protocol, seed=seed)
+        measured = _images(method, splits, judged, classifier, protocol, skipped, seed=seed)
     return {
         "samples_from": method.samples_from,
         "samples_per_class": protocol.samples,
@@ -158,9 +185,9 @@ def _points(
 
 def _images(
     method: ClassConditional,
-    train: LabelledImages,
-    test: LabelledImages,
+    splits: Splits,
     judged: _Judged,
+    classifier: Classifier | None,
     protocol: GenerationProtocol,
     skipped: dict[str, str],
     *,
@@ -173,16 +200,13 @@ def _images(
         result["diversity"] = _diversity(judged, protocol, skipped)
     else:
         skipped["diversity"] = f"MS-SSIM needs sides of {_DIVERSE_SIDE} pixels, got {side}"
-    if side < _SMALLEST_SIDE:
+    if classifier is None:
         words = f"the classifier needs sides of {_SMALLEST_SIDE} pixels, got {side}"
         skipped["inception and recognised"] = words
         if protocol.features == "classifier":
             skipped["frechet"] = f"{words}; choose other features"
             return result
         return {**result, "frechet": _frechet(judged, protocol.features, None)}
-    classifier = train_classifier(
-        train, held_out=test, epochs=protocol.classifier_epochs, seed=seed
-    )
     result["classifier"] = {
         "accuracy": classifier.accuracy,
         "images": classifier.train_images,
@@ -191,7 +215,8 @@ def _images(
     result["inception"] = _inception(judged, classifier, protocol, seed=seed)
     result["recognised"] = _recognised(judged.samples, classifier)
     if method.has_encoder and method.has_class_vectors:
-        unseen = _from_images(method, train, test, classifier, protocol, seed=seed)
+        train = labelled_part(splits.train)
+        unseen = _from_images(method, train, splits.test, classifier, protocol, seed=seed)
         result |= {"from_images": unseen} if unseen else {}
     return {**result, "frechet": _frechet(judged, protocol.features, classifier)}
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcorr_models.data import LabelledImages, Splits
+from dcorr_models.data import BundledDigits, LabelledImages, Splits
 from dcorr_models.data.three_moons import ThreeMoons
 from dcorr_models.errors import UserError
 from dcorr_models.evaluation import ClassContentProtocol, GenerationProtocol, evaluate
 from dcorr_models.evaluation.generation import draw_samples
+from dcorr_models.methods import CVAE
 from dcorr_models.methods.class_conditional import ClassConditional
+from dcorr_models.metrics.recognition import train_classifier
 from dcorr_models.training.stage import Stage
 from tests.dcorr_models.toy import (
     ToyContents,
@@ -195,3 +197,22 @@ def test_options_of_another_kind_of_method():
         evaluate(toy_cdnet(), SPLITS, generation=QUICK)
     with pytest.raises(UserError, match=r"ToySamples has no class and content codes.*--transfer"):
         evaluate(ToySamples(), SPLITS, transfer=CODES)
+
+
+def test_one_classifier_judges_edits_and_drawn_images(monkeypatch):
+    trained = []
+
+    def counted(*arguments, **keywords):
+        trained.append(keywords["epochs"])
+        return train_classifier(*arguments, **keywords)
+
+    for module in ("evaluation.generation", "metrics.recognition"):
+        monkeypatch.setattr(f"dcorr_models.{module}.train_classifier", counted)
+    method = CVAE(architecture="mnist_small", latent_dim=2, steps=0)
+    splits = BundledDigits(train=60, valid=10, test=40).splits()
+    result = evaluate(
+        method, splits, generation=GenerationProtocol(samples=2, classifier_epochs=1, splits=1)
+    )
+    assert trained == [1]
+    found = result["generation"]["classifier"]["accuracy"]
+    assert result["editing"]["classifier_accuracy"] == found
