@@ -14,7 +14,9 @@ from dcorr_models.data import DSprites, GreySprites, PartlyLabelled, Sprites, Sp
 from dcorr_models.data.counter_noise import random_bytes
 from dcorr_models.data.views import some_rows
 from dcorr_models.errors import DataError, UserError
+from dcorr_models.methods import BetaVAE
 from dcorr_models.training.batches import batches
+from dcorr_models.training.fit import LoopSettings, fit
 from dcorr_models.training.sampler import StepBatchSampler
 from tests.dcorr_models.data.official_files import write_dsprites
 
@@ -173,6 +175,25 @@ def test_trainings_look_anew_and_resume(workers):
     assert len(again) > 0
     assert all(not torch.equal(a, b) for a, b in again)
     assert whole[0]["index"].max() < len(data)
+
+
+def test_a_training_that_stopped_goes_on_with_what_it_would_have_seen(tmp_path):
+    grid = GRID | {"size": 32}
+    data = SpriteVariant(GreySprites(**grid), variant="noisy").splits().train
+
+    def weights(folder: str, stops: list[int]) -> torch.Tensor:
+        for stop in stops:
+            torch.manual_seed(0)
+            model = BetaVAE(image_shape=(3, 32, 32), batch_size=16, steps=4)
+            (stage,) = model.stages()
+            stage.max_steps = stop
+            fabric = Fabric(accelerator="cpu", devices=1)
+            quiet = LoopSettings(progress=False)
+            fit(stage, data, fabric=fabric, folder=tmp_path / folder, settings=quiet)
+        return torch.nn.utils.parameters_to_vector(model.parameters())
+
+    assert torch.equal(weights("whole", [4]), weights("parts", [3, 4]))
+    assert not torch.equal(weights("whole", [4]), weights("short", [3]))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
