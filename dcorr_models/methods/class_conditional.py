@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator
 
 import torch
@@ -18,19 +17,36 @@ class ClassConditional(Method):
     """A method that draws new images of a class asked for.
 
     Subclasses set `samples_from` beside what every `Method` sets. One without encoders sets
-    `has_encoder` to False and needs neither `encode` nor `decode`.
+    `has_encoder` to False and needs neither `encode` nor `decode`, but a `sample` of its own; one
+    with encoders has `draw_codes`.
     """
 
     multilabel = False
     samples_from: str
     """What codes of a class are drawn from, in words for tables: "class Gaussians"."""
 
-    @abstractmethod
+    def draw_codes(self, labels: Tensor, *, generator: torch.Generator | None = None) -> Codes:
+        """Codes of new images, one pair for each class asked for; `decode` makes the images.
+
+        A method with an encoder overrides it.
+
+        Args:
+            labels: int64 (N,), 0 to num_labels - 1, on the device of the networks.
+            generator: source of the codes, on that device; None is torch's own.
+
+        Raises:
+            UserError: a class that the method does not know, or a method without codes.
+        """
+        raise UserError(
+            f"{type(self).__name__} draws images without codes that `decode` could read: call "
+            "sample(labels)"
+        )
+
     def sample(self, labels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """New images, one of each class asked for.
+        """New images, one of each class asked for: `draw_codes`, decoded.
 
         All codes are drawn before the first image is, so that the codes depend on the labels and
-        the generator alone.
+        the generator alone. A method without an encoder overrides it.
 
         Args:
             labels: int64 (N,), 0 to num_labels - 1, on the device of the networks.
@@ -42,6 +58,7 @@ class ClassConditional(Method):
         Raises:
             UserError: a class that the method does not know.
         """
+        return self.decode(self.draw_codes(labels, generator=generator))
 
     def known_classes(self) -> Tensor:
         """int64 (K,) on the CPU: the classes that can be drawn, in ascending order.

@@ -81,11 +81,11 @@ class LabelConditional(ClassConditional):
         images: Tensor = self.decoder(codes.label, codes.residual)
         return images
 
-    def sample(self, labels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """New images, one of each class asked for, from z of the standard normal."""
+    def draw_codes(self, labels: Tensor, *, generator: torch.Generator | None = None) -> Codes:
+        """Codes of new images: the one-hot label, and z of the standard normal."""
         self.check_classes(labels)
         z = torch.randn(len(labels), self.latent_dim, device=labels.device, generator=generator)
-        return self.decode(Codes(self.one_hot(labels), z))
+        return Codes(self.one_hot(labels), z)
 
     def _check_labels(self, images: Tensor, labels: Tensor) -> None:
         if labels.shape != images.shape[:1] or labels.dtype != torch.int64:

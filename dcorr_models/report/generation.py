@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -38,14 +37,6 @@ DIMENSIONS = 3
 RANGE = 3.0  # of one dimension of z_u, in standard deviations of its prior
 CANDIDATES = 1000  # test images by which dimensions are chosen
 POINTS = 200  # drawn points of each class in the figure, and real ones
-
-
-@runtime_checkable
-class DrawsCodes(Protocol):
-    """A method that draws the codes of a class before it decodes them."""
-
-    def draw_codes(self, labels: Tensor, *, generator: torch.Generator | None = None) -> Codes:
-        """Class codes and content codes, one pair a label."""
 
 
 def draw_rows(method: ClassConditional, classes: Sequence[int], count: int) -> Tensor:
@@ -86,7 +77,6 @@ def fixed_code_grids(method: Method, test: LabelledImages, label_names: Sequence
     if not _shows_codes(method, test):
         return ""
     assert isinstance(method, ClassConditional)
-    assert isinstance(method, DrawsCodes)
     classes = _evenly(method.known_classes().tolist())
     device, generator = _generator(method)
     labels = torch.tensor(classes, device=device)
@@ -101,17 +91,25 @@ def fixed_code_grids(method: Method, test: LabelledImages, label_names: Sequence
         }
         drawn = {fixed: _decoded(method, *codes) for fixed, codes in rows.items()}
     names = ", ".join(label_names[k] for k in classes)
-    return _figure(
-        picture(test, drawn["z_u"]),
-        f"Class codes varied from left to right, the content code the same throughout: {names}",
-        "<strong>z_u fixed, z_s varied.</strong> One content code for the whole picture; in each "
-        f"row ({text(names)}) the class code goes in a straight line from one draw of the class to "
-        "another.",
-    ) + _figure(
+    content = _content_name(method)
+    figure = _figure(
         picture(test, drawn["z_s"]),
         f"Content codes varied from left to right, the class code the same in each row: {names}",
-        "<strong>z_s fixed, z_u varied.</strong> One class code for each row; the content code "
-        "goes in a straight line from one draw of its prior to another.",
+        f"<strong>{'z_s' if method.has_class_vectors else 'Class'} fixed, {content} varied."
+        f"</strong> One class code for each row ({text(names)}); the content code goes in a "
+        "straight line from one draw of its prior to another.",
+    )
+    if not method.has_class_vectors:  # a class has one label code: nothing to vary
+        return figure
+    return (
+        _figure(
+            picture(test, drawn["z_u"]),
+            f"Class codes varied from left to right, the content code the same throughout: {names}",
+            "<strong>z_u fixed, z_s varied.</strong> One content code for the whole picture; in "
+            f"each row ({text(names)}) the class code goes in a straight line from one draw of the "
+            "class to another.",
+        )
+        + figure
     )
 
 
@@ -120,7 +118,6 @@ def single_dimensions(method: Method, test: LabelledImages, label_names: Sequenc
     if not _shows_codes(method, test):
         return ""
     assert isinstance(method, ClassConditional)
-    assert isinstance(method, DrawsCodes)
     classes = _evenly(method.known_classes().tolist())
     device, generator = _generator(method)
     with editing.inference(method):
@@ -141,9 +138,9 @@ def single_dimensions(method: Method, test: LabelledImages, label_names: Sequenc
         _figure(
             whole,
             f"Dimension {dimension} of the content code from {-RANGE:g} to {RANGE:g}: {names}",
-            f"Dimension {dimension} of z_u from {-RANGE:g} to {RANGE:g}, where its prior has "
-            f"standard deviation 1; over {len(images):,} test images its mean spreads by "
-            f"{float(spread[dimension]):.2g}. Everything else is one draw for each row "
+            f"Dimension {dimension} of {_content_name(method)} from {-RANGE:g} to {RANGE:g}, "
+            f"where its prior has standard deviation 1; over {len(images):,} test images its mean "
+            f"spreads by {float(spread[dimension]):.2g}. Everything else is one draw for each row "
             f"({text(names)}).",
         )
         for dimension, whole in figures
@@ -212,13 +209,13 @@ def point_clouds(
 
 def _shows_codes(method: Method, test: LabelledImages) -> bool:
     """Whether class codes and content codes of images can be drawn apart."""
-    codes = isinstance(method, ClassConditional) and isinstance(method, DrawsCodes)
-    return (
-        codes
-        and method.has_encoder
-        and method.has_class_vectors
-        and not is_point(test.images.shape)
-    )
+    codes = isinstance(method, ClassConditional) and method.has_encoder
+    return codes and not is_point(test.images.shape)
+
+
+def _content_name(method: Method) -> str:
+    """What the papers call it: of a class code and a content code, or beside a label."""
+    return "z_u" if method.has_class_vectors else "z"
 
 
 def _generator(method: Method) -> tuple[torch.device, torch.Generator]:

@@ -94,6 +94,9 @@ def test_samples_depend_on_labels_and_generator_alone():
     assert torch.equal(*seeded)
     z = torch.randn(3, toys.LATENT, generator=torch.Generator().manual_seed(1))
     assert torch.equal(seeded[0], model.decode(Codes(torch.eye(4)[labels], z)))
+    codes = model.draw_codes(labels, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(codes.label, torch.eye(4)[labels])
+    assert torch.equal(codes.residual, z)
     with pytest.raises(UserError, match=r"got 4"):
         model.sample(torch.tensor([4]))
 

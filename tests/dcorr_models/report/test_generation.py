@@ -22,6 +22,7 @@ from dcorr_models.report.generation import (
 )
 from dcorr_models.report.points import point_chart
 from dcorr_models.run_folder import RunFolder
+from tests.dcorr_models.methods.test_cvae import toy as toy_cvae
 from tests.dcorr_models.test_generation_evaluation import ToyMoons
 from tests.dcorr_models.test_report import Page, make_run
 from tests.dcorr_models.toy import ToyContents, ToyGaussians, ToyImages, ToySamples, toy_cdnet
@@ -101,6 +102,18 @@ def test_the_dimensions_that_vary_most_are_shown():
     shown = [image["alt"].split(" of ")[0] for image in page.named("img")]
     assert len(shown) == 3
     assert "Dimension 4" not in shown
+
+
+def test_of_a_method_with_one_hot_labels_the_other_code_varies():
+    torch.manual_seed(0)
+    method, test = toy_cvae().eval(), ToyImages().splits().test
+    page = Page(fixed_code_grids(method, test, "abcd"))
+    assert "Class fixed, z varied." in page.text
+    (image,) = page.named("img")  # a class has one label code: no second picture
+    assert "the class code the same in each row: a, b, c, d" in image["alt"]
+    page = Page(single_dimensions(method, test, "abcd"))
+    assert "of z from -3 to 3" in page.text
+    assert "z_u" not in page.text
 
 
 def test_points_are_drawn_as_points(tmp_path):
