@@ -177,8 +177,14 @@ def load_run(run: str | Path) -> LoadedRun:
     return LoadedRun(folder, objects.method.eval(), objects.data)
 
 
-def load_weights(method: Method, folder: RunFolder) -> None:
+def load_weights(method: Method, folder: RunFolder, *, settings: str | None = None) -> None:
     """Puts a finished run's weights into a method made with the same settings.
+
+    Args:
+        method: changed in place.
+        folder: of the run.
+        settings: what an error calls those that the method was made with, where they are not the
+            run's own.
 
     Raises:
         RunError: the run has not finished.
@@ -218,8 +224,8 @@ def load_weights(method: Method, folder: RunFolder) -> None:
     if different:
         raise CheckpointError(
             f"{folder.weights} belongs to another method or architecture than "
-            f"{type(method).__name__} with the settings in {folder.config}: {different[0]!r} and "
-            f"{len(different) - 1} more differ"
+            f"{type(method).__name__} with {settings or f'the settings in {folder.config}'}: "
+            f"{different[0]!r} and {len(different) - 1} more differ"
         )
     method.load_state_dict(weights)
 

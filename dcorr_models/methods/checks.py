@@ -12,7 +12,7 @@ __all__ = ["check_at_least", "check_betas", "check_choice", "check_groups", "che
 
 
 def check_at_least(least: float, **values: float) -> None:
-    """Refuses a value below `least`, or NaN, by its name.
+    """Refuses a value below `least`, NaN or infinity, by its name.
 
     Example:
         >>> check_at_least(1, batch_size=0)
@@ -22,6 +22,8 @@ def check_at_least(least: float, **values: float) -> None:
     for name, value in values.items():
         if not value >= least:  # also refuses NaN
             raise UserError(f"{name} must be {least} or more, got {value}")
+        if value == float("inf"):
+            raise UserError(f"{name} must be a finite number, got {value}")
 
 
 def check_choice(**choices: tuple[object, Collection[str]]) -> None:

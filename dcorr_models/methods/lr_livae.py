@@ -60,7 +60,8 @@ class LrLiVAE(ClassConditional, ClassContent):
         gm_form: of the GM loss: `log`, or the `probability` form of the published code.
         learned_spread: parameters of the class Gaussians: log-`variances`, with a floor of 1e-6, or
             the `precisions` of the published code.
-        n_gm: steps of the GM loss in an iteration, each on a batch of its own.
+        n_gm: steps of the GM loss in an iteration, each on a batch of its own; with 0 the class
+            Gaussians stay as they were made.
         joint_batch: the joint step's batch is a `new` one, as in the paper, or the `last` of the GM
             steps, as in the published code.
         likelihood_weight: λ_lkd of the GM loss.
@@ -170,6 +171,12 @@ class LrLiVAE(ClassConditional, ClassContent):
             variance_lr_decay=variance_lr_decay,
         )
         check_betas(betas)
+        milestones = tuple(variance_lr_milestones)
+        if milestones != tuple(sorted(milestones)) or min(milestones, default=0) < 0:
+            raise UserError(
+                "variance_lr_milestones must be numbers of iterations in ascending order, 0 or "
+                f"more, got {milestones}"
+            )
         if not 0 < batch_norm_momentum <= 1:
             raise UserError(f"batch_norm_momentum must lie in (0, 1], got {batch_norm_momentum}")
         self.image_shape, self.num_labels = image_shape, num_labels
@@ -203,7 +210,7 @@ class LrLiVAE(ClassConditional, ClassContent):
             unlabelled_batch_size=unlabelled_batch_size,
             batch_size=batch_size,
             lr=lr,
-            variance_lr_milestones=tuple(variance_lr_milestones),
+            variance_lr_milestones=milestones,
             variance_lr_decay=variance_lr_decay,
             betas=(betas[0], betas[1]),
         )
@@ -253,8 +260,14 @@ class LrLiVAE(ClassConditional, ClassContent):
             from dcorr_models.run_folder import RunFolder
 
             folder = RunFolder(self.start_from)
-            folder.read_config()  # says so where there is no run
-            load_weights(self, folder)
+            try:
+                folder.read_config()  # says so where there is no run
+                load_weights(self, folder, settings="these settings")
+            except UserError as error:
+                raise type(error)(
+                    f"start_from: {error}; give it the folder of a finished run of this method "
+                    "with the same networks"
+                ) from error
         self.gaussians.meet(train.labels)
 
     def stages(self) -> list[Stage]:
@@ -324,10 +337,6 @@ class LrLiVAE(ClassConditional, ClassContent):
         shape = (len(labels), self.content_dim)
         z_u = torch.randn(shape, generator=generator, dtype=z_s.dtype, device=z_s.device)
         return Codes(z_s, z_u)
-
-    def sample(self, labels: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """New images of these classes: `draw_codes`, decoded."""
-        return self.decode(self.draw_codes(labels, generator=generator))
 
     def _check_batch(self, count: int) -> None:
         if self.batch_statistics and count < 2:

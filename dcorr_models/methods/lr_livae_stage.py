@@ -133,11 +133,14 @@ class LrLiVAEStage(Stage):
             name,
             networks={"class_encoder": encoder, "gaussians": model.gaussians, **players},
             optimizers=optimizers,
+            # Without GM steps their Adam never steps, and PyTorch warns of a schedule that does.
             schedulers={
                 "gaussians": LambdaLR(
                     optimizers["gaussians"], [lambda _: 1.0, settings.variance_factor]
                 )
-            },
+            }
+            if settings.n_gm
+            else {},
             max_steps=steps,
             batch_size=settings.chunks * settings.batch_size,
             unlabelled_batch_size=settings.unlabelled_batch_size if with_unlabelled else None,

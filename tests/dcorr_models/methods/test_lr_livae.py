@@ -218,6 +218,15 @@ def test_an_iteration_takes_a_new_joint_batch_or_the_last_one():
     assert toy_lr_livae(n_gm=0, joint_batch="last").stages()[0].batch_size == BATCH
 
 
+def test_without_gm_steps_the_gaussians_stay_and_nothing_warns(tmp_path: Path, recwarn):
+    model = small(n_gm=0, joint_batch="last", steps=3)
+    before = {k: v.clone() for k, v in model.gaussians.mixture.state_dict().items()}
+    train(model, SmallImages(), tmp_path / "run", loop=LoopSettings(progress=False))
+    after = model.gaussians.mixture.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items() if k != "priors")
+    assert not [w for w in recwarn if "scheduler" in str(w.message)]
+
+
 def test_rate_of_the_variances_falls_at_its_milestones():
     model = toy_lr_livae(variance_lr_milestones=(2, 3))
     stage, rates = prepared(model), []
@@ -320,6 +329,9 @@ def test_batch_statistics_are_an_option_and_need_two_images():
         ({"gan_loss": "wasserstein"}, "gan_loss must be one of log, hinge"),
         ({"adversary": "xcov"}, "adversary must be one of"),
         ({"n_gm": -1}, "n_gm must be 0 or more"),
+        ({"kl_weight": float("inf")}, "kl_weight must be a finite number, got inf"),
+        ({"variance_lr_milestones": (10, 5)}, r"in ascending order, .* got \(10, 5\)"),
+        ({"variance_lr_milestones": (-1, 5)}, "variance_lr_milestones must be"),
         ({"batch_size": 1}, "batch_size must be 2 or more"),
         ({"betas": (0.5, 1.0)}, "betas"),
         ({"batch_norm_momentum": 0.0}, "batch_norm_momentum"),
@@ -363,9 +375,9 @@ def test_a_run_is_fine_tuned_from_another_ones_weights(tmp_path: Path):
     again = load_run(tmp_path / "tuned").method
     assert all(torch.equal(v, wanted[k]) for k, v in again.state_dict().items())
 
-    with pytest.raises(UserError, match="no run at"):
+    with pytest.raises(UserError, match=r"start_from: no run at .*; give it the folder of"):
         small(start_from=str(tmp_path / "nowhere")).meet(SmallImages().splits().train)
-    with pytest.raises(CheckpointError, match="another method or architecture"):
+    with pytest.raises(CheckpointError, match=r"start_from: .* than LrLiVAE with these settings"):
         small(start_from=start, class_dim=4).meet(SmallImages().splits().train)
 
 
