@@ -191,10 +191,14 @@ def _check_unlabelled_batch(stage: Stage, data: DataSource, available: int, proc
     if size is None:
         return
     if size > available:
+        way_out = "set --method.unlabelled_batch_size to fit"
+        if not available:
+            way_out = (
+                "hide some (--data PartlyLabelled, with --data.unknown_classes or --data.labelled)"
+            )
         raise UserError(
             f"stage {stage.name!r} takes {size} images without a label a step, and the training "
-            f"split of {data.name} has {available}: set --method.unlabelled_batch_size to fit, or "
-            "take PartlyLabelled data"
+            f"split of {data.name} has {available}: {way_out}, or train on labelled images alone"
         )
     if size % processes:
         raise UserError(

@@ -237,6 +237,13 @@ def test_batches_that_partly_labelled_data_cannot_give_are_refused(stage, proces
         admit(method, data, half_labelled(data), [mixed_stage(**stage)], processes=processes)
 
 
+def test_without_unlabelled_images_no_batch_of_them_fits():
+    data, method = ToyImages(), toy_cdnet()
+    method.takes_unlabelled = True
+    with pytest.raises(UserError, match=r"toy has 0: hide some \(--data PartlyLabelled"):
+        admit(method, data, data.splits(), [mixed_stage()], processes=1)
+
+
 def test_a_stage_of_unlabelled_images_needs_some():
     data, method = ToyImages(), toy_cdnet()
     with pytest.raises(UserError, match=r"takes 24 images without a label .* of toy has 0"):
