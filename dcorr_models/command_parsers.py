@@ -162,8 +162,8 @@ def _inpaint_parser() -> Parser:
         "--mask",
         type=str,
         required=True,
-        help="the hole: right_half, bottom_half, box:TOP,LEFT,HEIGHT,WIDTH in pixels, or an image "
-        "file of the images' size, white where the hole is",
+        help="the hole: right_half, bottom_half, box:TOP,LEFT,HEIGHT,WIDTH in pixels, "
+        "random_square:SIDE,SEED, or an image file of the images' size, white where the hole is",
     )
     parser.add_argument(
         "--fill", type=float, default=0.5, help="of the hole while it is read, 0 black to 1 white"

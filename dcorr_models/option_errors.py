@@ -55,8 +55,9 @@ def explain(message: str, bases: dict[str, type]) -> str:
     absent = re.search(r"arguments are required: ([\w.]+(?:, [\w.]+)*)", text)
     if absent:
         names = [name.split(".", 1)[-1] for name in absent[1].split(", ")]
-        if absent[1].split(".")[0] in ("evaluate", "edit", "report"):
-            return "the folder of a run is required"
+        if "run" in names and absent[1].split(".")[0] != "train":  # a word, not an option
+            others = "".join(f", and --{name}" for name in names if name != "run")
+            return f"the folder of a run is required{others}"
         if absent[1] == "compare.runs":
             return "the folders of runs are required"
         if keys:

@@ -18,7 +18,14 @@ from dcorr_models.editing.attributes import (
 from dcorr_models.editing.classes import edit_class, style_transfer, swap_class
 from dcorr_models.editing.files import edit_files
 from dcorr_models.editing.inpaint_files import inpaint_files
-from dcorr_models.editing.inpainting import bottom_half, box, corrupt, inpaint, right_half
+from dcorr_models.editing.inpainting import (
+    bottom_half,
+    box,
+    corrupt,
+    inpaint,
+    random_square,
+    right_half,
+)
 from dcorr_models.editing.passes import inference, reconstruct
 from dcorr_models.editing.swap import class_codes, swap, transfer, translate
 from dcorr_models.editing.traversal import traverse, traverse_file
@@ -35,6 +42,7 @@ __all__ = [
     "inference",
     "inpaint",
     "inpaint_files",
+    "random_square",
     "reconstruct",
     "right_half",
     "set_attributes",

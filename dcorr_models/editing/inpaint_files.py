@@ -9,7 +9,7 @@ import torch
 
 from dcorr_models.data.base import DataSource
 from dcorr_models.editing.inpainting import FILL, corrupt, inpaint, mask_from
-from dcorr_models.editing.inputs import file_inputs, test_inputs, write_file
+from dcorr_models.editing.inputs import check_pictures, file_inputs, test_inputs, write_file
 from dcorr_models.errors import UserError
 from dcorr_models.file_names import file_name
 from dcorr_models.methods.base import Method
@@ -52,6 +52,7 @@ def inpaint_files(
         UserError: a method without an encoder, a mask that does not fit the images, a broken file,
             an index outside the test split, a folder that cannot be written to.
     """
+    check_pictures(data)
     hole = mask_from(mask, *data.image_shape[1:])
     if images:
         inputs, stems = file_inputs(data, images, invert=invert)

@@ -8,12 +8,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dcorr_models.data.splitting import check_seed
 from dcorr_models.editing.passes import check_images, reconstruct
 from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Method
 from dcorr_models.pictures import read_grey_levels
 
-__all__ = ["bottom_half", "box", "corrupt", "inpaint", "mask_from", "read_mask", "right_half"]
+__all__ = [
+    "bottom_half",
+    "box",
+    "corrupt",
+    "inpaint",
+    "mask_from",
+    "random_square",
+    "read_mask",
+    "right_half",
+]
 
 FILL = 0.5
 """What stands in the hole while the image is encoded: mid-grey, between 0, black, and 1, white."""
@@ -148,6 +158,42 @@ def box(height: int, width: int, top: int, left: int, rows: int, columns: int) -
     return mask
 
 
+def random_square(height: int, width: int, side: int = 20, *, seed: int = 0) -> Tensor:
+    """The mask of a square somewhere within the images, any place as likely as any other.
+
+    Lr-LiVAE's published code hides one such square of 20 x 20 pixels in all images of a batch, of
+    64 x 64; of the paper's masks none is random.
+
+    Args:
+        height: of the images.
+        width: of the images.
+        side: of the square, 1 or more.
+        seed: of its place, from 0 to 2**32 - 1.
+
+    Returns:
+        bool (H, W), True in the hole.
+
+    Raises:
+        UserError: a square that does not fit into the images, or a seed outside its range.
+
+    Example:
+        >>> mask = random_square(64, 64, seed=3)
+        >>> mask.sum().item(), torch.equal(mask, random_square(64, 64, seed=3))
+        (400, True)
+    """
+    check_seed(seed)
+    if not 1 <= side <= min(height, width):
+        raise UserError(
+            f"a square of {side} x {side} pixels does not fit into images of {height} x {width}: "
+            "give another side"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    top, left = (
+        int(torch.randint(size - side + 1, (), generator=generator)) for size in (height, width)
+    )
+    return box(height, width, top, left, side, side)
+
+
 def read_mask(path: str | Path, height: int, width: int) -> Tensor:
     """A mask from an image file, white where the hole is.
 
@@ -177,7 +223,8 @@ def mask_from(words: str, height: int, width: int) -> Tensor:
     """A mask as the command line names it.
 
     Args:
-        words: `right_half`, `bottom_half`, `box:TOP,LEFT,HEIGHT,WIDTH` in pixels, or an image file.
+        words: `right_half`, `bottom_half`, `box:TOP,LEFT,HEIGHT,WIDTH` in pixels,
+            `random_square:SIDE,SEED` (20 and 0 where they are left out), or an image file.
         height: of the images.
         width: of the images.
 
@@ -194,23 +241,35 @@ def mask_from(words: str, height: int, width: int) -> Tensor:
     if words in NAMED:
         return NAMED[words](height, width)
     if words.startswith("box:"):
-        numbers = words.removeprefix("box:").split(",")
-        try:
-            top, left, rows, columns = map(int, numbers)
-        except ValueError as error:
-            raise UserError(
-                f"a box is box:TOP,LEFT,HEIGHT,WIDTH in whole pixels, got {words!r}"
-            ) from error
-        return box(height, width, top, left, rows, columns)
+        numbers = _whole_numbers(words, "a box is box:TOP,LEFT,HEIGHT,WIDTH", (4,))
+        return box(height, width, *numbers)
+    if words.partition(":")[0] == "random_square":
+        numbers = _whole_numbers(words, "a random square is random_square:SIDE,SEED", (0, 1, 2))
+        side, seed = (*numbers, *(20, 0)[len(numbers) :])
+        return random_square(height, width, side, seed=seed)
     if not Path(words).exists():
         raise UserError(
-            f"no mask {words!r}: give {', '.join(NAMED)}, box:TOP,LEFT,HEIGHT,WIDTH, or an image "
-            "file that exists"
+            f"no mask {words!r}: give {', '.join(NAMED)}, box:TOP,LEFT,HEIGHT,WIDTH, "
+            "random_square:SIDE,SEED, or an image file that exists"
         )
     return read_mask(words, height, width)
 
 
+def _whole_numbers(words: str, form: str, counts: tuple[int, ...]) -> list[int]:
+    """The numbers after the colon, as many as one of `counts`."""
+    rest = words.partition(":")[2]
+    try:
+        numbers = [int(number) for number in rest.split(",")] if rest else []
+    except ValueError as error:
+        raise UserError(f"{form} in whole pixels, got {words!r}") from error
+    if len(numbers) not in counts:
+        raise UserError(f"{form} in whole pixels, got {words!r}")
+    return numbers
+
+
 def _check_mask(mask: Tensor, size: tuple[int, int], *, name: str = "mask") -> None:
+    if not isinstance(mask, Tensor):
+        raise UserError(f"{name} must be a torch tensor of bool, got {type(mask).__name__}")
     if tuple(mask.shape) != size:
         found = " x ".join(map(str, mask.shape))
         raise UserError(

@@ -16,6 +16,7 @@ from dcorr_models.editing import (
     edit_files,
     inpaint,
     inpaint_files,
+    random_square,
     reconstruct,
     right_half,
 )
@@ -81,6 +82,15 @@ def test_halves_of_odd_sizes_leave_the_middle():
     assert bottom_half(5, 3)[3:].all()
 
 
+def test_a_random_square_may_lie_anywhere_and_its_seed_decides_where():
+    masks = [random_square(4, 5, 2, seed=seed) for seed in range(200)]
+    assert all(int(mask.sum()) == 4 for mask in masks)
+    places = {tuple(mask.nonzero()[0].tolist()) for mask in masks}
+    assert places == {(top, left) for top in range(3) for left in range(4)}
+    assert torch.equal(random_square(4, 5, 2, seed=3), masks[3])
+    assert bool(random_square(3, 3, 3).all())
+
+
 def test_the_methods_own_flags_come_back():
     method = toy_cdnet()
     method.eval()
@@ -97,6 +107,7 @@ def test_the_methods_own_flags_come_back():
         (right_half(2, 4)[None], {}, "mask is of 1 x 2 x 4 pixels"),
         (torch.zeros(2, 4), {}, "mask must be of bool, True in the hole, got torch.float32"),
         (torch.zeros(2, 4, dtype=torch.bool), {}, "mask has no hole"),
+        (np.ones((2, 4), dtype=bool), {}, "mask must be a torch tensor of bool, got ndarray"),
         (right_half(2, 4), {"fill": 1.5}, "fill must be from 0, black, to 1, white, got 1.5"),
         (right_half(2, 4), {"fill": float("nan")}, "got nan"),
     ],
@@ -124,6 +135,8 @@ class TestMasksInWords:
             ("right_half", right_half(6, 8)),
             ("bottom_half", bottom_half(6, 8)),
             ("box:1,2,3,4", box(6, 8, 1, 2, 3, 4)),
+            ("random_square:4", random_square(6, 8, 4)),
+            ("random_square:4,7", random_square(6, 8, 4, seed=7)),
         ],
     )
     def test_named_ones(self, words, mask):
@@ -150,6 +163,13 @@ class TestMasksInWords:
             ("box:4,2,3,4", "3 x 4 pixels from row 4 and column 2 does not lie within images of 6"),
             ("box:-1,2,3,4", "from row -1"),
             ("box:0,0,0,4", "a box of 0 x 4 pixels"),
+            ("box:", "a box is box:TOP,LEFT,HEIGHT,WIDTH in whole pixels, got 'box:'"),
+            ("random_square", "a square of 20 x 20 pixels does not fit into images of 6 x 8"),
+            ("random_square:7", "a square of 7 x 7 pixels does not fit into images of 6 x 8"),
+            ("random_square:0", "a square of 0 x 0"),
+            ("random_square:2,x", "a random square is random_square:SIDE,SEED in whole pixels"),
+            ("random_square:2,3,4", "got 'random_square:2,3,4'"),
+            ("random_square:2,-1", "seed"),
         ],
     )
     def test_wrong_words_are_refused(self, words, message):
@@ -184,8 +204,9 @@ def test_files_and_test_images_are_written(tmp_path):
 
 def test_points_are_no_pictures(tmp_path):
     method, data = toy_cdnet(), ThreeMoons(train=3)
-    with pytest.raises(UserError, match="three moons are no pictures"):
-        inpaint_files(method, data, tmp_path, mask="box:0,0,1,1")
+    for mask in ("box:0,0,1,1", "right_half"):
+        with pytest.raises(UserError, match="three moons are no pictures"):
+            inpaint_files(method, data, tmp_path, mask=mask)
     with pytest.raises(UserError, match="three moons are no pictures"):
         edit_files(method, data, tmp_path, indices=None)
 
@@ -225,3 +246,8 @@ def test_the_command_on_test_images_and_on_files(trained, tmp_path, capsys):
 def test_wrong_commands_are_one_line(trained, tmp_path, capsys, words, message):
     assert message in refused(capsys, "inpaint", trained, *words, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_folder_of_the_run_is_asked_for(capsys):
+    assert "the folder of a run is required, and --mask" in refused(capsys, "inpaint")
+    assert "the folder of a run is required" in refused(capsys, "inpaint", "--mask", "right_half")
