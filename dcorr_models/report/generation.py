@@ -78,10 +78,10 @@ def fixed_code_grids(method: Method, test: LabelledImages, label_names: Sequence
         return ""
     assert isinstance(method, ClassConditional)
     classes = _evenly(method.known_classes().tolist())
-    device, generator = _generator(method)
+    device, _ = _generator(method)
     labels = torch.tensor(classes, device=device)
     with editing.inference(method):
-        one, other = (method.draw_codes(labels, generator=generator) for _ in range(2))
+        one, other = (_same_noise(method, labels, seed=seed) for seed in (0, 1))
         # [class, step] from the first draw to the second; a straight line, as in the paper
         steps = torch.linspace(0, 1, COLUMNS, device=device)[None, :, None]
         z_s, z_u = (a[:, None] + steps * (b - a)[:, None] for a, b in zip(one, other, strict=True))
@@ -97,7 +97,7 @@ def fixed_code_grids(method: Method, test: LabelledImages, label_names: Sequence
         f"Content codes varied from left to right, the class code the same in each row: {names}",
         f"<strong>{'z_s' if method.has_class_vectors else 'Class'} fixed, {content} varied."
         f"</strong> One class code for each row ({text(names)}); the content code goes in a "
-        "straight line from one draw of its prior to another.",
+        "straight line from one draw of its prior to another, the same in all rows.",
     )
     if not method.has_class_vectors:  # a class has one label code: nothing to vary
         return figure
@@ -107,7 +107,7 @@ def fixed_code_grids(method: Method, test: LabelledImages, label_names: Sequence
             f"Class codes varied from left to right, the content code the same throughout: {names}",
             "<strong>z_u fixed, z_s varied.</strong> One content code for the whole picture; in "
             f"each row ({text(names)}) the class code goes in a straight line from one draw of the "
-            "class to another.",
+            "class to another; the noise of a column is the same in all rows.",
         )
         + figure
     )
@@ -221,6 +221,15 @@ def _content_name(method: Method) -> str:
 def _generator(method: Method) -> tuple[torch.device, torch.Generator]:
     device = next(method.parameters()).device
     return device, torch.Generator(device).manual_seed(0)
+
+
+def _same_noise(method: ClassConditional, labels: Tensor, *, seed: int) -> Codes:
+    """Codes of each class from the same random numbers, so that a column compares the classes."""
+    drawn = [
+        method.draw_codes(label, generator=torch.Generator(labels.device).manual_seed(seed))
+        for label in torch.split(labels, 1)
+    ]
+    return Codes(*(torch.cat(parts) for parts in zip(*drawn, strict=True)))
 
 
 def _decoded(method: Method, label: Tensor, residual: Tensor) -> Tensor:

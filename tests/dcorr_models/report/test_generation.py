@@ -13,6 +13,7 @@ from dcorr_models.errors import RunError
 from dcorr_models.evaluation import ClassContentProtocol, GenerationProtocol, evaluate
 from dcorr_models.report import Comparison, build_report
 from dcorr_models.report.generation import (
+    _same_noise,
     draw_rows,
     fixed_code_grids,
     inpainting_rows,
@@ -114,6 +115,15 @@ def test_of_a_method_with_one_hot_labels_the_other_code_varies():
     page = Page(single_dimensions(method, test, "abcd"))
     assert "of z from -3 to 3" in page.text
     assert "z_u" not in page.text
+
+
+def test_every_row_varies_by_the_same_random_numbers():
+    labels = torch.tensor([0, 2, 5])
+    codes = _same_noise(ToyGaussians(spread=0.1), labels, seed=3)
+    noise = codes.label[:, 0] - labels * 30 / 255
+    torch.testing.assert_close(noise, noise[:1].expand(3))
+    assert float(noise[0]) != 0
+    assert torch.equal(codes.residual, codes.residual[:1].expand(3, -1))
 
 
 def test_points_are_drawn_as_points(tmp_path):
