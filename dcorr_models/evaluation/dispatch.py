@@ -23,6 +23,7 @@ from dcorr_models.evaluation.generation import (
     judging_classifier,
     measure_samples,
 )
+from dcorr_models.evaluation.generation_features import check_features
 from dcorr_models.evaluation.generation_protocol import GenerationProtocol
 from dcorr_models.evaluation.protocol import AttributeProtocol
 from dcorr_models.methods.base import Method
@@ -75,6 +76,9 @@ def evaluate(
         raise UserError("the test split has no image to measure on: train on data that have some")
     multilabel = splits.test.labels.dtype == torch.float32
     _check_options(method, multilabel, attributes, transfer, generation, disentanglement)
+    if generation is not None and isinstance(method, ClassConditional):
+        shape = tuple(splits.test.images.shape[1:])
+        check_features(generation.features, shape, splits.test.value_range)
     began = time.monotonic()
     if isinstance(method, LatentVariable):
         protocol = disentanglement or DisentanglementProtocol()

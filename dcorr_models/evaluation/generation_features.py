@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dcorr_models.errors import UserError
 from dcorr_models.metrics.recognition import Classifier
+from dcorr_models.pictures import is_point
 
-__all__ = ["feature_network", "read_features"]
+__all__ = ["check_features", "feature_network", "read_features"]
 
 _BATCH = 256
 
@@ -46,6 +48,32 @@ def feature_network(
         inception = inception_v3(value_range=value_range)
         return inception, inception.name
     return nn.Flatten(), "pixels"
+
+
+def check_features(
+    features: str | nn.Module, shape: tuple[int, ...], value_range: tuple[float, float]
+) -> None:
+    """Tries the network on two images, before minutes of measuring rather than after.
+
+    Args:
+        features: see `GenerationProtocol`.
+        shape: of an image, (C, H, W).
+        value_range: of the images.
+
+    Raises:
+        UserError: packages are missing, or the network cannot read images of this shape.
+    """
+    if isinstance(features, str) and (features != "efficientnet_lite0" or is_point(shape)):
+        return
+    network, name = feature_network(features, None, value_range)
+    try:
+        read_features(network, torch.full((2, *shape), value_range[0]), value_range)
+    except Exception as error:  # whatever a user's module may raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"the features {name} cannot be read from images of shape {shape}: {reason}; choose "
+            "others (--generation.features)"
+        ) from error
 
 
 @torch.no_grad()

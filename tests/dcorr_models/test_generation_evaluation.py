@@ -216,3 +216,14 @@ def test_one_classifier_judges_edits_and_drawn_images(monkeypatch):
     assert trained == [1]
     found = result["generation"]["classifier"]["accuracy"]
     assert result["editing"]["classifier_accuracy"] == found
+
+
+class Unfit(nn.Module):
+    def forward(self, images):
+        raise ValueError("images are\n too small")
+
+
+def test_features_that_cannot_be_read_are_refused_at_once():
+    protocol = GenerationProtocol(samples=4, features=Unfit())
+    with pytest.raises(UserError, match=r"features Unfit .* \(1, 12, 12\): images are too small;"):
+        evaluate(ToySamples(), ToyImages().splits(), generation=protocol)
