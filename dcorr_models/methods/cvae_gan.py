@@ -34,7 +34,7 @@ PLAYERS = ("encoder", "decoder", "discriminator", "classifier")
 
 
 class CVAEGAN(LabelConditional):
-    """cVAE-GAN (Bao et al. 2017), at the networks of Lr-LiVAE, with weights as recalled of the paper.
+    """cVAE-GAN (Bao et al. 2017), at the networks of Lr-LiVAE, with weights recalled of the paper.
 
     Args:
         architecture: Lr-LiVAE's networks of one size: `facescrub64` (64x64) and `cifar10` (32x32),
