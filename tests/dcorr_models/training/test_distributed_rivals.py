@@ -1,4 +1,4 @@
-"""Rivals, Lr-LiVAE, VAEs on two processes: groups, passes without gradient, rows of all."""
+"""Rivals, Lr-LiVAE, VAEs, ID-GAN on two processes: groups, passes without gradient, rows of all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.dcorr_models.training.test_distributed import run
 def test_ranks_agree_and_resume_is_exact(tmp_path: Path):
     first, second = run("two_processes_rivals", tmp_path / "runs")
     names = {"ml_vae", "cycle_vae", "drnet", "lr_livae", "lr_livae_dcov"}
-    names |= {"dcov_vae", "factor_vae"}
+    names |= {"dcov_vae", "factor_vae", "limited", "info_gan", "end_to_end", "adversarial_vae"}
     assert {key.split()[0] for key in first} == names
     for key in first:
         assert torch.equal(first[key], second[key]), key

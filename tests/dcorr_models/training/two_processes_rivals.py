@@ -15,7 +15,13 @@ from lightning_fabric import Fabric
 
 from dcorr_models.methods import DCovVAE, FactorVAE
 from dcorr_models.training.fit import LoopSettings, fit
-from tests.dcorr_models.methods import latent_toys, test_cycle_vae, test_drnet, test_ml_vae
+from tests.dcorr_models.methods import (
+    latent_gan_toys,
+    latent_toys,
+    test_cycle_vae,
+    test_drnet,
+    test_ml_vae,
+)
 from tests.dcorr_models.methods.lr_livae_toys import toy_lr_livae
 from tests.dcorr_models.toy import ToyContents
 
@@ -27,6 +33,10 @@ MAKERS = {
     "lr_livae_dcov": lambda: toy_lr_livae(gan_loss="hinge", adversary="dcov"),
     "dcov_vae": lambda: latent_toys.toy(DCovVAE),
     "factor_vae": lambda: latent_toys.toy(FactorVAE, critic_width=8),
+    **{
+        name: lambda name=name: latent_gan_toys.LastStage(latent_gan_toys.ALL[name]())
+        for name in ("limited", "info_gan", "end_to_end", "adversarial_vae")
+    },
 }
 RUNS = {"whole": (6,), "parts": (2, 6)}
 
