@@ -96,6 +96,9 @@ class LrLiVAE(ClassConditional, ClassContent):
     """
 
     samples_from = "class Gaussians"
+    # As the adversary and the decoder do. The mean of z_u says more of the class: that is what
+    # `leakage` of evaluation.json reads.
+    probes_read_samples = True
 
     def __init__(
         self,

@@ -387,3 +387,7 @@ def test_stages_are_told_apart_by_name():
     (only,) = toy_lr_livae(unlabelled="unknown", steps=0).stages()
     assert isinstance(only, LrLiVAEStage)
     assert only.unlabelled_batch_size == 8
+
+
+def test_probes_read_what_the_adversary_reads():
+    assert LrLiVAE.probes_read_samples
