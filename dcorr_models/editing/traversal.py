@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dcorr_models.data.base import DataSource
+from dcorr_models.data.base import DataSource, LabelledImages, Splits
 from dcorr_models.editing.inputs import file_inputs, test_inputs, write_file
 from dcorr_models.editing.passes import inference, to_networks_of
 from dcorr_models.errors import UserError
@@ -24,6 +24,7 @@ __all__ = [
     "base_code",
     "by_spread",
     "drawers",
+    "images_to_look_at",
     "same_side",
     "traverse",
     "traverse_file",
@@ -31,7 +32,7 @@ __all__ = [
 
 CELL = 84  # pixels of an image in the GIF, about
 FIRST_SHOWN = 10  # dimensions, where none are named
-CANDIDATES = 1_000  # test images by which dimensions are ordered
+CANDIDATES = 1_000  # images by which dimensions are ordered
 MILLISECONDS = 80  # of a frame
 
 
@@ -56,6 +57,11 @@ def base_code(method: LatentVariable, images: Tensor) -> Tensor:
         return torch.zeros(len(images), method.latent_dim)
     with inference(method):
         return method.encode(to_networks_of(method, images)).residual.float().cpu()
+
+
+def images_to_look_at(splits: Splits) -> tuple[LabelledImages, str]:
+    """The test split and its name; the training split where all images train."""
+    return (splits.test, "test") if len(splits.test) else (splits.train, "training")
 
 
 def by_spread(method: LatentVariable, images: Tensor) -> Spread:
@@ -120,7 +126,7 @@ def traverse_file(
         data: the data it was trained on: image shape, value range, test images.
         out: the GIF; its folder is made if missing.
         dimensions: numbers that move, from 0 on; by default the ten that spread most over test
-            images.
+            images, or over training images where none test.
         image: a file of the user's own, whose code the others stay at; see `read_image_file`.
         index: of the test image in its place.
         reach: they go from minus this to this, in standard deviations of the prior.
@@ -167,7 +173,7 @@ def _dimensions(
     method: LatentVariable, data: DataSource, dimensions: Sequence[int] | None
 ) -> list[int]:
     if dimensions is None:
-        images, _ = data.splits().test.tensors(CANDIDATES)
+        images, _ = images_to_look_at(data.splits())[0].tensors(CANDIDATES)
         return by_spread(method, images).order[:FIRST_SHOWN]
     if not dimensions or len(set(dimensions)) < len(dimensions):
         raise UserError(f"name each dimension once, and at least one, got {list(dimensions)}")

@@ -38,22 +38,28 @@ def evaluate_latent(
     seed: int,
     factor_names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Everything but the seconds; see `evaluate`."""
+    """Everything but the seconds; see `evaluate`. Without test images nothing is reconstructed."""
     pool = Pool(splits)
+    # First: features that cannot be read stop it here, and not after minutes.
+    drawn = drawn_images(method, splits, protocol, seed=seed, names=factor_names)
     rows = some_rows(splits.test, protocol.reconstructions, seed=seed)
-    result: dict[str, Any] = {"format": 1, "kind": "latent", "split": "test"}
+    result: dict[str, Any] = {
+        "format": 1,
+        "kind": "latent",
+        "split": "test",
+        "num_images": len(rows),
+    }
     if method.has_encoder:
-        test = view_of(splits.test, rows)
-        result, _, _ = start("latent", method, splits._replace(test=test))
+        if len(rows):
+            test = view_of(splits.test, rows)
+            result, _, _ = start("latent", method, splits._replace(test=test))
         encoded = pool.rows(protocol.samples, seed=seed)
         posterior = posterior_of(method, pool, encoded)
         result["disentanglement"] = _codes(
             posterior.mean, pool.factors, encoded, protocol, seed=seed, names=factor_names
         )
         result["collapse"] = posterior_collapse(*posterior)
-    else:
-        result["num_images"] = len(rows)
-    result["generation"] = drawn_images(method, splits, protocol, seed=seed, names=factor_names)
+    result["generation"] = drawn
     result["alignment"] = alignment(method, pool, protocol, seed=seed)
     return result
 

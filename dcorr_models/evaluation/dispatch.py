@@ -54,7 +54,9 @@ def evaluate(
             without an encoder by these alone. One of independent latent numbers is measured by
             these and its drawn images, whatever the labels.
         splits: probes, SVMs and classifiers learn on the labelled images of `train`; everything is
-            measured on `test`. Its labels decide what kind of measurement it is.
+            measured on `test`. Its labels decide what kind of measurement it is. Methods of
+            independent latent numbers are measured on all splits; without test images, as where the
+            published code trains on all, all but their reconstructions.
         seed: of whatever is trained or drawn here. torch's own random state is left as it was.
         attributes: how a method of attributes is measured.
         transfer: how a method of class and content codes is measured.
@@ -68,11 +70,11 @@ def evaluate(
         `dcorr_models.evaluation`.
 
     Raises:
-        UserError: no test image, labels of another kind than the method was trained on, classes of
-            which a split has fewer than two, an unknown name of an attribute, or options for
-            another kind of method.
+        UserError: no test image for a method of another kind, labels of another kind than the
+            method was trained on, classes of which a split has fewer than two, an unknown name of
+            an attribute, or options for another kind of method.
     """
-    if not len(splits.test):
+    if not len(splits.test) and not isinstance(method, LatentVariable):
         raise UserError("the test split has no image to measure on: train on data that have some")
     multilabel = splits.test.labels.dtype == torch.float32
     _check_options(method, multilabel, attributes, transfer, generation, disentanglement)

@@ -157,7 +157,7 @@ def _factor_network(
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     return train_factor_network(
         splits.train,
-        held_out=some_rows(test, order[:_HELD_OUT]),
+        held_out=some_rows(test, order[:_HELD_OUT]) if len(test) else None,
         images=protocol.network_images,
         epochs=protocol.network_epochs,
         seed=seed,
@@ -167,12 +167,15 @@ def _factor_network(
 def _described(
     network: FactorNetwork, protocol: DisentanglementProtocol, names: Sequence[str]
 ) -> dict[str, Any]:
-    assert network.accuracy is not None, "it was given held-out images"
-    assert network.chance is not None, "it was given held-out images"
+    known: dict[str, Any] = {}
+    if network.accuracy is not None and network.chance is not None:
+        known = {
+            "accuracy": sum(network.accuracy) / len(network.accuracy),
+            "per_factor": list(network.accuracy),
+            "chance": list(network.chance),
+        }
     return {
-        "accuracy": sum(network.accuracy) / len(network.accuracy),
-        "per_factor": list(network.accuracy),
-        "chance": list(network.chance),
+        **known,
         "names": [names[k] for k in network.columns if k < len(names)],
         "images": network.train_images,
         "epochs": protocol.network_epochs,

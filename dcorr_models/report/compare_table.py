@@ -121,7 +121,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     evaluations = [entry.evaluation for row in rows for entry in row.entries]
     result = []
     images = evaluations[0].get("num_images")
-    if images is not None:
+    if images:
         result.append(f"Measured on {images} held-out images.")
     if any(len(row.entries) > 1 for row in rows):
         result.append("± is the standard deviation over seeds (n − 1), where there are several.")

@@ -181,7 +181,7 @@ def _dimensions(run: Run) -> str:
 
 
 def _traversals(run: Run) -> str:
-    return traversal_grids(run.method, run.splits.test)
+    return traversal_grids(run.method, run.splits)
 
 
 def _nuisances(run: Run) -> str:

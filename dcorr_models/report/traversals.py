@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from dcorr_models import editing
-from dcorr_models.data.base import LabelledImages
+from dcorr_models.data.base import LabelledImages, Splits
 from dcorr_models.editing.traversal import (
     CANDIDATES,
     base_code,
     by_spread,
     drawers,
+    images_to_look_at,
     same_side,
     traverse,
 )
@@ -30,31 +31,32 @@ COLUMNS = 10
 ROWS = 4
 
 
-def traversal_grids(method: Method, test: LabelledImages) -> str:
+def traversal_grids(method: Method, splits: Splits) -> str:
     """ID-GAN's Fig. 6: each number moved by itself, by the VAE and beside it by the generator."""
-    if not _draws(method, test) or not len(test):
+    images, split = images_to_look_at(splits)
+    if not _draws(method, images):
         return ""
     assert isinstance(method, LatentVariable)
-    spread = by_spread(method, test.tensors(CANDIDATES)[0])
+    spread = by_spread(method, images.tensors(CANDIDATES)[0])
     shown = spread.order[:DIMENSIONS]
-    base = base_code(method, test.tensors(1)[0])[0]
+    base = base_code(method, images.tensors(1)[0])[0]
     values = torch.linspace(-RANGE, RANGE, STEPS)
     heads = [f"{value:.1f}" for value in values.tolist()]
     drawn = {name: traverse(who, base, shown, values) for name, who in drawers(method).items()}
-    side = max(images.shape[-1] for images in drawn.values())
+    side = max(pictures.shape[-1] for pictures in drawn.values())
     numbers = ", ".join(map(str, shown))
     blocks = [
         Block(
-            picture(test, _sized(images, side)),
+            picture(images, _sized(pictures, side)),
             heads,
             f"Traversals by {name}: a row for each of the dimensions {numbers}",
         )
-        for name, images in drawn.items()
+        for name, pictures in drawn.items()
     ]
     by = " and on the right ".join(map(text, drawn))
-    start = "the first test image" if method.has_encoder else "0"
+    start = f"the first {split} image" if method.has_encoder else "0"
     order = (
-        f"They are ordered by how far their means spread over {spread.images:,} test images: "
+        f"They are ordered by how far their means spread over {spread.images:,} {split} images: "
         + ", ".join(f"{spread.std[d]:.2g}" for d in shown)
         if spread.images
         else "They come in their order"

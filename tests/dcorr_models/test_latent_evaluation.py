@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from dcorr_models.data import LabelledImages, Splits
+from dcorr_models.data.views import some_rows
 from dcorr_models.errors import UserError
 from dcorr_models.evaluation import (
     AttributeProtocol,
     DisentanglementProtocol,
     GenerationProtocol,
+    disentanglement,
     evaluate,
 )
 from dcorr_models.evaluation.image_pool import Pool
@@ -127,6 +129,28 @@ def test_data_without_factors():
     assert "know no factors" in found["disentanglement"]["skipped"]["all measures"]
     assert "choose other features" in found["generation"]["skipped"]["frechet"]
     assert "l_id" in found["alignment"]
+
+
+def test_where_all_images_train_all_but_reconstructions_is_measured():
+    bare = SPLITS._replace(test=some_rows(SPLITS.test, torch.arange(0)))
+    found = measured(Columns(), splits=bare)
+    assert found["num_images"] == 0
+    assert "reconstruction" not in found
+    assert found["disentanglement"]["factor_vae"]["score"] == 1.0
+    protocol = DisentanglementProtocol(
+        samples=270, votes=20, gilbo_steps=0, network_images=100, network_epochs=1
+    )
+    network = measured(Columns(), protocol, bare)["generation"]["network"]
+    assert set(network) == {"names", "images", "epochs"}  # nothing held out to score it by
+    with pytest.raises(UserError, match="no image to measure on"):
+        evaluate(toy_cdnet(), bare)
+
+
+def test_features_that_cannot_be_read_stop_it_before_all_else(monkeypatch):
+    monkeypatch.setattr(disentanglement, "posterior_of", None)  # nothing is encoded before
+    protocol = DisentanglementProtocol(features=nn.Linear(5, 2), samples=300)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        measured(Columns(), protocol)
 
 
 def test_the_seed_decides_and_random_state_stays(exact):

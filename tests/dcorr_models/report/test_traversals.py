@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from dcorr_models.cli import main
+from dcorr_models.data.views import some_rows
 from dcorr_models.editing.traversal import by_spread, drawers, traverse, traverse_file
 from dcorr_models.errors import UserError
 from dcorr_models.evaluation import DisentanglementProtocol, evaluate
@@ -30,6 +31,7 @@ from tests.dcorr_models.latent_columns import (
 from tests.dcorr_models.toy import toy_cdnet
 
 TEST = SPLITS.test
+NO_TEST = SPLITS._replace(test=some_rows(SPLITS.test, torch.arange(0)))
 
 
 def test_only_the_named_number_moves():
@@ -59,16 +61,33 @@ def test_dimensions_that_tell_most_come_first():
 
 def test_the_report_shows_vae_and_generator_side_by_side():
     assert list(drawers(Distilled())) == ["Columns", "Distilled"]
-    alone, both = traversal_grids(Columns(), TEST), traversal_grids(Distilled(), TEST)
+    alone, both = traversal_grids(Columns(), SPLITS), traversal_grids(Distilled(), SPLITS)
     assert (alone.count("<img"), both.count("<img")) == (1, 2)
     assert "On the left drawn by Columns and on the right Distilled" in both
     assert "the first test image" in alone
-    assert "at the code of 0" in traversal_grids(Drawer(), TEST)
+    assert "at the code of 0" in traversal_grids(Drawer(), SPLITS)
     assert nuisance_grids(Distilled(), TEST).count("<img") == 2
     assert nuisance_grids(Columns(), TEST) == ""
     assert latent_samples(Columns(), TEST).count("<img") == 1
-    for section in (traversal_grids, nuisance_grids, latent_samples):
+    for section in (nuisance_grids, latent_samples):
         assert section(toy_cdnet(), TEST) == ""
+    assert traversal_grids(toy_cdnet(), SPLITS) == ""
+
+
+def test_where_all_images_train_traversals_begin_at_one_of_them(tmp_path):
+    shown = traversal_grids(Columns(), NO_TEST)
+    assert "the first training image" in shown
+    assert f"over {len(SPLITS.train)} training images: " in shown
+
+    class AllTrain(ColumnData):
+        def splits(self):
+            return NO_TEST
+
+    own = tmp_path / "own.png"
+    Image.new("L", (SIDE, SIDE), 100).save(own)
+    assert traverse_file(Columns(), AllTrain(), tmp_path / "a.gif", image=own, frames=2).exists()
+    with pytest.raises(UserError, match="no test images"):
+        traverse_file(Columns(), AllTrain(), tmp_path / "b.gif", frames=2)
 
 
 def test_the_gif_goes_there_and_back(tmp_path):
