@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -408,26 +409,31 @@ def test_a_number_that_json_does_not_have_is_named_and_the_old_file_stays(tmp_pa
     assert "old" in folder.evaluation.read_text()
 
 
-@pytest.fixture
-def no_room(monkeypatch):
-    """A disk on which no file can grow, though small ones can be made."""
+@contextmanager
+def no_room():
+    """A disk on which no file can grow, though small ones can be made.
+
+    Not a fixture: it would still hold where pytest writes the test's result, maybe into a file.
+    """
     resource = pytest.importorskip("resource")
     pytest.importorskip("joblib")  # makes a file when it is first imported
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
     ("words", "file"),
     [(["evaluate"], "evaluation.json"), (["report"], "report.html"), (["edit"], "edited")],
 )
-def test_a_full_disk_names_the_file_and_leaves_the_old_one(
-    copy_of_run, no_room, capsys, words, file
-):
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(copy_of_run, capsys, words, file):
     before = files(copy_of_run)
-    assert str(copy_of_run / file) in refused(capsys, *words, copy_of_run)
+    with no_room():
+        line = refused(capsys, *words, copy_of_run)
+    assert str(copy_of_run / file) in line
     assert files(copy_of_run) == before
 
 
