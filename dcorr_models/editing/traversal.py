@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcorr_models.data.base import DataSource, LabelledImages, Splits
-from dcorr_models.editing.inputs import file_inputs, test_inputs, write_file
+from dcorr_models.editing.inputs import check_pictures, file_inputs, test_inputs, write_file
 from dcorr_models.editing.passes import inference, to_networks_of
 from dcorr_models.errors import UserError
 from dcorr_models.methods.base import Method
@@ -128,7 +128,7 @@ def traverse_file(
         dimensions: numbers that move, from 0 on; by default the ten that spread most over test
             images, or over training images where none test.
         image: a file of the user's own, whose code the others stay at; see `read_image_file`.
-        index: of the test image in its place.
+        index: of the test image in its place; of the training image where none test.
         reach: they go from minus this to this, in standard deviations of the prior.
         frames: from one end to the other, 2 or more.
         invert: exchange black and white in the file.
@@ -153,8 +153,10 @@ def traverse_file(
         raise UserError(f"frames must be 2 or more and range above 0, got {frames} and {reach}")
     if image is not None and not method.has_encoder:
         raise UserError(f"{type(method).__name__} has no encoder: leave the image file out")
-    one = test_inputs(data, [index], first=1) if image is None else None
-    images = one.images if one else file_inputs(data, [image or ""], invert=invert).images
+    if image is None:
+        images = _own_image(data, index)
+    else:
+        images = file_inputs(data, [image], invert=invert).images
     shown = _dimensions(method, data, dimensions)
     values = torch.linspace(-reach, reach, frames)
     base = base_code(method, images)[0]
@@ -167,6 +169,16 @@ def traverse_file(
     out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, _gif_bytes([*pictures, *pictures[-2:0:-1]]))
     return out
+
+
+def _own_image(data: DataSource, index: int) -> Tensor:
+    split, name = images_to_look_at(data.splits())
+    if name == "test":
+        return test_inputs(data, [index], first=1).images
+    check_pictures(data)
+    if not 0 <= index < len(split):
+        raise UserError(f"index {index} is outside the {len(split)} training images")
+    return split.__getitems__([index])["image"]
 
 
 def _dimensions(

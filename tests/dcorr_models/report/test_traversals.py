@@ -86,8 +86,11 @@ def test_where_all_images_train_traversals_begin_at_one_of_them(tmp_path):
     own = tmp_path / "own.png"
     Image.new("L", (SIDE, SIDE), 100).save(own)
     assert traverse_file(Columns(), AllTrain(), tmp_path / "a.gif", image=own, frames=2).exists()
-    with pytest.raises(UserError, match="no test images"):
-        traverse_file(Columns(), AllTrain(), tmp_path / "b.gif", frames=2)
+    for number, method in enumerate((Columns(), Drawer())):
+        out = tmp_path / f"{number}.gif"
+        assert traverse_file(method, AllTrain(), out, index=3, frames=2).exists()
+    with pytest.raises(UserError, match="index 384 is outside the 384 training images"):
+        traverse_file(Columns(), AllTrain(), tmp_path / "b.gif", index=384, frames=2)
 
 
 def test_the_gif_goes_there_and_back(tmp_path):
