@@ -74,7 +74,7 @@ class BetaVAE(LatentVAE):
         self.beta, self.capacity, self.capacity_steps = beta, capacity, capacity_steps
 
     def penalty(self, q: Gaussian, c: Tensor, step: int) -> Penalty:
-        """β KL, or β |KL - C(t)|."""
+        """``β KL``, or ``β |KL - C(t)|``."""
         kl = kl_to_prior(q)
         if self.capacity is None:
             return Penalty(self.beta * kl, {"kl": kl})

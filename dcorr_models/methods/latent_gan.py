@@ -158,7 +158,7 @@ class Judge(nn.Module):
     """All that a step asks of a critic, in one call: one backward then serves all of it.
 
     Args:
-        critic: called with (images, *codes), giving (logits, features, divergence).
+        critic: called with ``(images, *codes)``, giving (logits, features, divergence).
         slopes: the R1 penalty of real images is asked for.
     """
 
