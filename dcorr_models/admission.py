@@ -172,7 +172,7 @@ def _check_batch(stage: Stage, available: int, processes: int) -> None:
         kind = "labelled images" if stage.reads_labels else "images"
         raise UserError(
             f"stage {stage.name!r} takes batches of {size} but the training split has {available} "
-            f"{kind}: set --method.batch_size to fit"
+            f"{kind}: set --method.batch_size, or the batch_size of that stage, to fit"
         )
     if size % processes:
         raise UserError(

@@ -77,7 +77,7 @@ def train(
     check_seed(seed)
     splits = data.splits()
     check_data(method, data, splits.train)
-    method.meet(splits.train)
+    _meet(method, splits, RunFolder(folder.start) if resume else None)
     stages = method.stages()
     admit(method, data, splits, stages, processes=fabric.world_size)
     method.label_names = tuple(data.label_names)
@@ -91,8 +91,21 @@ def train(
         return _train(method, stages, splits, folder, fabric, seed, loop, execution)
     folder.begin(config, resume=resume)
     with folder.locked():
+        if method.start_from is not None and not folder.finished:
+            folder.keep_start(RunFolder(method.start_from))
         fabric.launch()
         return _train(method, stages, splits, folder, fabric, seed, loop, execution)
+
+
+def _meet(method: Method, splits: Splits, kept: RunFolder | None) -> None:
+    """`meet`, which reads the weights of `start_from`: of the run's own copy, once there is one."""
+    named = method.start_from
+    if named is not None and kept is not None and kept.finished:
+        method.start_from = str(kept.path)
+    try:
+        method.meet(splits.train)
+    finally:
+        method.start_from = named
 
 
 def _train(

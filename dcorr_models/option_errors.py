@@ -70,7 +70,11 @@ def explain(message: str, bases: dict[str, type]) -> str:
         return f"{option} takes one of {choices[1]}{own}, got {got!r}"
     missing = re.search(r"Expected a dot import path string: (\S+)", text)
     if missing:
+        if "." in option:  # an option's own class, of which the bases know nothing
+            return f"{option} takes no {missing[1]!r}, or there is no such class"
         return f"{option}: there is no {missing[1]!r}{_known(bases.get(top))}"
+    if "Expected an instantiatable class, but is abstract" in text:
+        return f"a base class was named, which cannot be trained{_known(bases.get(top))}"
     wrong = _WRONG.search(text)
     if wrong:
         wanted = f"{wrong[2]} values in a list" if wrong[2] else _FORMS.get(wrong[1], wrong[1])
@@ -105,5 +109,5 @@ def _nearest(name: str, base: type | None) -> str:
 def _known(base: type | None) -> str:
     if base is None:
         return ""
-    names = sorted(cls.__name__ for cls in _subclasses(base))
+    names = sorted({cls.__name__ for cls in _subclasses(base)})
     return f": take {', '.join(names)} or the import path of your own"

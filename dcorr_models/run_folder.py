@@ -42,6 +42,7 @@ class RunFolder:
         self.weights = self.path / "weights.safetensors"  # the trained model, once all stages ended
         self.evaluation = self.path / "evaluation.json"  # metrics
         self.report = self.path / "report.html"  # what people look at
+        self.start = self.path / "start"  # settings and weights of the run that this one began with
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
@@ -109,6 +110,21 @@ class RunFolder:
                 f"{self.config} is not the settings of a run: method, data or seed is missing"
             )
         return config
+
+    def keep_start(self, source: RunFolder) -> None:
+        """Copies a finished run's settings and weights here, once.
+
+        A run that is resumed takes them from here: it goes on with the weights that it began with,
+        though the other run be trained again, moved or removed.
+        """
+        kept = RunFolder(self.start)
+        if kept.finished:
+            return
+        kept.path.mkdir(exist_ok=True)
+        # weights last: a folder with them is whole
+        for old, new in ((source.config, kept.config), (source.weights, kept.weights)):
+            with whole_file(new) as temporary:
+                temporary.write_bytes(old.read_bytes())
 
     def write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         """Writes a file of the run whole or not at all.

@@ -111,6 +111,11 @@ class SpriteVariant(WrappedSource):
         """The data set's own, changed alike."""
         return self._changed(self.data.evaluation_splits())
 
+    def prepare(self, *, mirror: str | None = None, say: Callable[[str], None] = print) -> None:
+        """As the data set itself; the picture is looked at."""
+        super().prepare(mirror=mirror, say=say)
+        _ = self._ground  # refuses a picture that cannot be read
+
     def check_files(self, *, say: Callable[[str], None] = print) -> None:
         """As the data set itself, and the picture."""
         super().check_files(say=say)

@@ -55,6 +55,10 @@ class Method(Configurable, nn.Module, ABC):
     needs_every_class: bool = False
     """True: a class without a labelled training image cannot be learned."""
 
+    start_from: str | None = None
+    """Folder of a finished run whose weights this method begins with. `train` keeps a copy of them
+    in its own folder, and sets this to the copy while `meet` is called for a resumed run."""
+
     def meet(self, train: LabelledImages) -> None:
         """Called by `train` before `stages`, for what depends on the training images' number."""
 

@@ -48,6 +48,8 @@ class BetaTCVAE(LatentVAE):
         decoder: your own decoder, (N, latent_dim) to logits of images.
     """
 
+    smallest_batch = 2
+
     def __init__(
         self,
         *,
@@ -80,7 +82,6 @@ class BetaTCVAE(LatentVAE):
         )
         check_choice(sampling=(sampling, ("minibatch_weighted", "minibatch_stratified")))
         check_at_least(0, alpha=alpha, beta=beta, gamma=gamma)
-        check_at_least(2, batch_size=batch_size)
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.sampling: Sampling = sampling
         self.num_images: int | None = None

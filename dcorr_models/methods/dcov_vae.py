@@ -49,6 +49,8 @@ class DCovVAE(LatentVAE):
         decoder: your own decoder, (N, latent_dim) to logits of images.
     """
 
+    smallest_batch = 4
+
     def __init__(
         self,
         *,
@@ -82,7 +84,6 @@ class DCovVAE(LatentVAE):
         check_choice(statistic=(statistic, STATISTICS))
         check_at_least(0, beta=beta, dependence_weight=dependence_weight)
         check_at_least(2, latent_dim=latent_dim)
-        check_at_least(4, batch_size=batch_size)
         self.beta, self.dependence_weight = beta, dependence_weight
         self.statistic: Statistic = statistic
         self.unbiased = unbiased

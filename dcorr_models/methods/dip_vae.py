@@ -46,6 +46,8 @@ class DIPVAE(LatentVAE):
         decoder: your own decoder, (N, latent_dim) to logits of images.
     """
 
+    smallest_batch = 2
+
     def __init__(
         self,
         *,
@@ -79,7 +81,6 @@ class DIPVAE(LatentVAE):
         if diagonal_weight is None:
             diagonal_weight = DIAGONAL_OF_FORM[form] * off_diagonal_weight
         check_at_least(0, off_diagonal_weight=off_diagonal_weight, diagonal_weight=diagonal_weight)
-        check_at_least(2, batch_size=batch_size)
         self.form: Form = form
         self.weights = (off_diagonal_weight, diagonal_weight)
 

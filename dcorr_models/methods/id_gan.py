@@ -85,7 +85,7 @@ class IDGAN(PosteriorGAN):
         )
         self.distillation_weight, self.end_to_end = distillation_weight, end_to_end
         if end_to_end:
-            self._check_joint(codes_from)
+            self._check_joint(codes_from, gan.batch_size)
         self.make_players(gan, generator, discriminator)
 
     def stages(self) -> list[Stage]:
@@ -107,8 +107,13 @@ class IDGAN(PosteriorGAN):
             "trained in updates of its own: take BetaVAE, or two stages"
         )
 
-    def _check_joint(self, codes_from: CodesFrom) -> None:
-        self.joint_vae()
+    def _check_joint(self, codes_from: CodesFrom, batch_size: int) -> None:
+        vae = self.joint_vae()
+        if batch_size < vae.smallest_batch:
+            raise UserError(
+                f"end_to_end learns from batches of --method.gan.batch_size {batch_size}, and "
+                f"{type(vae).__name__} needs {vae.smallest_batch} images or more"
+            )
         if self.start_from is not None or codes_from == "prior":
             raise UserError(
                 "end_to_end trains the encoder together with the generator, on codes of the "

@@ -6,6 +6,7 @@ what the generator learns beside the critic's judgement.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -113,6 +114,10 @@ class LatentGAN(LatentVariable):
     critic_reads_codes = False
     """True: the critic is called with (images, c)."""
 
+    @abstractmethod
+    def __init__(self) -> None:
+        super().__init__()
+
     def make_players(
         self, gan: GanSettings, generator: nn.Module | None, discriminator: nn.Module | None
     ) -> None:
@@ -152,6 +157,9 @@ class LatentGAN(LatentVariable):
         codes = [images.new_zeros(len(images), self.latent_dim)] if self.critic_reads_codes else []
         x = to_generated(images)
         yield "discriminator (logits)", lambda: self.discriminator(x, *codes)[0], (len(images),)
+        if self.gan.bottleneck_nats:
+            limited = "discriminator (divergence, of gan.bottleneck_nats)"
+            yield limited, lambda: self.discriminator(x, *codes)[2], (len(images),)
 
 
 class Judge(nn.Module):

@@ -88,7 +88,8 @@ class LatentVAE(LatentVariable):
             likelihood=(likelihood, ("bernoulli", "gaussian")),
             initialisation=(initialisation, INITIALISATIONS),
         )
-        check_at_least(1, latent_dim=latent_dim, batch_size=batch_size)
+        check_at_least(1, latent_dim=latent_dim)
+        check_at_least(self.smallest_batch, batch_size=batch_size)
         check_at_least(0, steps=steps, lr=lr)
         check_betas(betas)
         self.image_shape, self.latent_dim = image_shape, latent_dim
@@ -104,6 +105,9 @@ class LatentVAE(LatentVariable):
         self.step_settings = StepSettings(
             likelihood, steps, batch_size, lr, (float(betas[0]), float(betas[1]))
         )
+
+    smallest_batch: int = 1
+    """How many images the penalty is defined for."""
 
     @abstractmethod
     def penalty(self, q: Gaussian, c: Tensor, step: int) -> Penalty:

@@ -7,6 +7,7 @@ the same run, or comes from a finished one, and stays as it is while the generat
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -40,7 +41,10 @@ class PosteriorGAN(LatentGAN):
 
     vae: LatentVariable
     codes_from: CodesFrom
-    start_from: str | None
+
+    @abstractmethod
+    def __init__(self) -> None:
+        super().__init__()
 
     def set_encoder(
         self,
@@ -199,6 +203,11 @@ def shrink(images: Tensor, side: int, *, how: Downsampling) -> Tensor:
 
 def _check_encoder(vae: LatentVariable, image_shape: tuple[int, int, int], latent_dim: int) -> None:
     kind = type(vae).__name__
+    if not isinstance(vae, LatentVariable):
+        raise UserError(
+            f"vae must be a method such as BetaVAE, got {kind}: give a network of yours to one, "
+            "BetaVAE(encoder=..., steps=0)"
+        )
     if not vae.has_encoder or isinstance(vae, PosteriorGAN):
         raise UserError(
             f"vae: {kind} has no encoder of its own that codes could be read by: take a method "
@@ -219,13 +228,34 @@ def _check_encoder(vae: LatentVariable, image_shape: tuple[int, int, int], laten
 
 
 def _check_run(vae: LatentVariable, config: dict[str, Any], start_from: str) -> None:
-    """Refuses a run whose encoder has other sizes, by name, before its weights are compared."""
-    method = config.get("method", {})
-    arguments = method.get("init_args", {})
-    for name, own in (("image_shape", tuple(vae.image_shape)), ("latent_dim", vae.latent_dim)):
-        theirs = arguments.get(name, own)
-        if (tuple(theirs) if isinstance(theirs, list) else theirs) != own:
+    """Refuses a run of another method or of other sizes, by name; warns of other settings."""
+    own, theirs = vae.settings(), config.get("method", {})
+    names = [str(one.get("class_path")).rpartition(".")[2] for one in (theirs, own)]
+    if names[0] != names[1]:
+        raise UserError(
+            f"start_from {start_from} is a run of {names[0]}, and --method.vae is {names[1]}: set "
+            f"--method.vae {names[0]}"
+        )
+    pairs = {
+        name: (_plain(value), _plain(own["init_args"][name]))
+        for name, value in theirs.get("init_args", {}).items()
+        if name in own.get("init_args", {})
+    }
+    different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    for name in ("image_shape", "latent_dim"):
+        if name in different:
             raise UserError(
-                f"start_from {start_from}: its {str(method.get('class_path')).rpartition('.')[2]} "
-                f"has {name} {theirs}, and --method.vae.{name} is {own}: the two must be the same"
+                f"start_from {start_from}: its {names[0]} has {name} {different[name][0]}, and "
+                f"--method.vae.{name} is {getattr(vae, name)}: the two must be the same"
             )
+    if different:
+        listed = ", ".join(f"{k} {there} and not {here}" for k, (there, here) in different.items())
+        warnings.warn(
+            f"the encoder of start_from {start_from} was trained with {listed}: this run's "
+            "settings say otherwise",
+            stacklevel=2,
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value

@@ -160,7 +160,7 @@ def _score(x: Tensor, values: list[_Values], rules: _Rules, generator: torch.Gen
     if rules.held_out:
         scored = _votes(x, values, rules.held_out, rules.batch, generator)
     right = scored.gather(1, majority[:, None]).sum()
-    return float(right / scored.sum())
+    return int(right) / int(scored.sum())
 
 
 def _votes(
@@ -183,5 +183,6 @@ def _votes(
 
 
 def _values(column: Tensor) -> _Values:
+    _, column = torch.unique(column, return_inverse=True)  # a value may be any number
     size = torch.bincount(column)
     return _Values(column.argsort(stable=True), size.cumsum(0) - size, size, column)

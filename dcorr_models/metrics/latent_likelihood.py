@@ -177,7 +177,7 @@ def _pairs(draw: Callable[[int], tuple[Tensor, Tensor]], count: int) -> tuple[Te
     check_images(images)
     if len(codes) != len(images):
         raise ValueError(f"draw returned {len(codes)} codes and {len(images)} images")
-    return codes.detach(), images.detach()
+    return codes.detach().float(), images.detach().float()
 
 
 def _read(encoder: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

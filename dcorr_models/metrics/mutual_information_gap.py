@@ -75,7 +75,9 @@ def mutual_information_gap(
     if bins < 2:
         raise ValueError(f"bins must be 2 or more, got {bins}")
     require_two_active(codes)
-    x, known = as_array(codes), as_array(factors)
+    x = as_array(codes)
+    # a value may be any number
+    known = np.stack([np.unique(k, return_inverse=True)[1] for k in as_array(factors).T], axis=1)
     binned = [_binned(column, bins) for column in x.T]
     information = np.array([[_shared(d, k) for k in known.T] for d in binned])  # (D, F)
     entropy = np.array([_shared(k, k) for k in known.T])

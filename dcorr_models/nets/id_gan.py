@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcorr_models.errors import UserError
-from dcorr_models.nets.latent_vae import DENSE, LatentDecoder, LatentEncoder
+from dcorr_models.nets.latent_vae import DENSE, WIDTHS, LatentDecoder, LatentEncoder
 
 __all__ = [
     "ARCHITECTURES",
@@ -335,6 +335,11 @@ def make_generator(
     """The generator of the named architecture; `width` is the ResNet's."""
     if architecture == "resnet":
         return ResNetGenerator(image_shape, code_dim, width)
+    if image_shape[1] not in WIDTHS or image_shape[1] != image_shape[2]:
+        raise UserError(
+            f"architecture sprites has no networks for images of {tuple(image_shape)}: take "
+            "--method.gan.architecture resnet, or data of 32 x 32 or 64 x 64 pixels"
+        )
     return SpriteGenerator(image_shape, code_dim)
 
 

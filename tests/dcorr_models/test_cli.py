@@ -227,6 +227,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
         (["--method.image_shape", "[1, 28, 28]"], "--method.image_shape"),
         (["--method.num_labels", "5"], "--method.num_labels"),
         (["--config", "no_such_config"], "cdnet_digits_demo"),
+        (["--method", "LatentGAN"], "a base class was named, which cannot be trained: take AEXCov"),
     ],
 )
 def test_wrong_options_are_one_line(tmp_path, capsys, words, expected):

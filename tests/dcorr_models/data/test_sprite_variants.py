@@ -261,6 +261,8 @@ def test_bad_variants_are_named(tmp_path):
     path = tmp_path / "scream.png"
     with pytest.raises(DataError, match=r"there is no picture .*scream.png; leave it out"):
         SpriteVariant(grey, variant="scream", picture=path).splits()
+    with pytest.raises(DataError, match=r"there is no picture .*scream.png; leave it out"):
+        SpriteVariant(grey, variant="scream", picture=path).prepare(say=lambda line: None)
     path.write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"scream.png is not an image in a known format"):
         SpriteVariant(grey, variant="scream", picture=path).splits()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,17 @@ from lightning_fabric import Fabric
 from dcorr_models.data import GreySprites
 from dcorr_models.errors import CheckpointError, UserError
 from dcorr_models.experiment import load_run, train
-from dcorr_models.methods import IDGAN, BetaVAE, GanSettings, LatentCGAN
+from dcorr_models.methods import (
+    DIPVAE,
+    IDGAN,
+    BetaTCVAE,
+    BetaVAE,
+    DCovVAE,
+    FactorVAE,
+    GanSettings,
+    LatentCGAN,
+)
+from dcorr_models.methods.posterior_gan import PosteriorStage
 from dcorr_models.training.fit import LoopSettings
 
 SMALL, LARGE = (1, 32, 32), (1, 64, 64)
@@ -77,6 +88,59 @@ def test_a_run_with_another_encoder_is_refused(tmp_path):
     wider = beta_vae(decoder=torch.nn.Linear(3, 5))
     with pytest.raises(CheckpointError, match="another method or architecture than BetaVAE"):
         id_gan(vae=wider, start_from=start).meet(train_split)
+
+
+def test_a_run_of_another_method_is_refused_and_other_settings_are_told(tmp_path):
+    run(beta_vae(), tmp_path / "vae")
+    start, train_split = str(tmp_path / "vae"), sprites(32).splits().train
+    other = FactorVAE(image_shape=SMALL, latent_dim=3)
+    with pytest.raises(UserError, match=r"is a run of BetaVAE, and --method.vae is FactorVAE: set"):
+        id_gan(vae=other, start_from=start).meet(train_split)
+    with pytest.warns(UserWarning, match=r"was trained with beta 8.0 and not 2.5: this run's"):
+        id_gan(vae=beta_vae(beta=2.5), start_from=start).meet(train_split)
+
+
+class StopError(Exception):
+    """Stands for a kill between two updates."""
+
+
+@pytest.mark.filterwarnings("ignore:the encoder of this BetaVAE")
+@pytest.mark.parametrize("fate", ["removed", "trained again"])
+def test_a_resumed_run_goes_on_with_the_encoder_that_it_began_with(tmp_path, monkeypatch, fate):
+    start = tmp_path / "vae"
+    run(beta_vae(), start)
+    whole = run(id_gan(start_from=str(start)), tmp_path / "whole", 64).state_dict()
+    step = PosteriorStage.step
+
+    def stopping(stage, batch):
+        if stage.step_index == 1:
+            raise StopError
+        return step(stage, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PosteriorStage, "step", stopping)
+        with pytest.raises(StopError):
+            run(id_gan(start_from=str(start)), tmp_path / "stopped", 64)
+    shutil.rmtree(start)
+    if fate == "trained again":
+        torch.manual_seed(5)
+        run(beta_vae(), start)
+    resumed = run(id_gan(start_from=str(start)), tmp_path / "stopped", 64, resume=True)
+    assert resumed.start_from == str(start)
+    assert all(torch.equal(v, whole[k]) for k, v in resumed.state_dict().items())
+
+
+def test_a_plain_network_as_vae_is_refused():
+    with pytest.raises(UserError, match=r"got Linear: give a network of yours to one"):
+        id_gan(vae=torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(("kind", "least"), [(DCovVAE, 4), (DIPVAE, 2), (BetaTCVAE, 2)])
+def test_end_to_end_wants_as_many_images_as_the_penalty_needs(kind, least):
+    vae = kind(image_shape=SMALL, latent_dim=3)
+    gan = GanSettings(batch_size=least - 1)
+    with pytest.raises(UserError, match=rf"{kind.__name__} needs {least} images or more"):
+        IDGAN(image_shape=SMALL, latent_dim=3, vae=vae, gan=gan, end_to_end=True)
 
 
 @pytest.mark.filterwarnings("ignore:the encoder of this BetaVAE")

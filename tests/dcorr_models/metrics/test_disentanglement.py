@@ -265,3 +265,9 @@ def test_other_mistakes():
         sap(codes, FACTORS, codes[:, :2], FACTORS)
     with pytest.raises(ValueError, match="cut must be 0 or more"):
         active_dimensions(codes, cut=-1)
+
+
+def test_values_may_be_any_numbers():
+    codes, far = perfect(), FACTORS * 10**12 + 5
+    assert factor_vae_metric(codes, far, votes=300)["score"] == fvm(codes)
+    assert mutual_information_gap(codes, far)["mig"] == mig(codes)

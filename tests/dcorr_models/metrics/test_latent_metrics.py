@@ -148,3 +148,11 @@ def test_images_that_cannot_be_learned_from():
         train_factor_network(constant)
     with pytest.raises(ValueError, match="epochs must be at least 1"):
         train_factor_network(data, epochs=0)
+
+
+def test_gilbo_of_other_precisions():
+    def draw(count: int) -> tuple[Tensor, Tensor]:
+        codes = torch.zeros(count, 1, dtype=torch.float64)
+        return codes, torch.zeros(count, 1, 8, 8, dtype=torch.float16)
+
+    assert math.isfinite(gilbo(draw, steps=2, held_out=2)["log_likelihood"])

@@ -104,3 +104,8 @@ def test_other_sides_are_refused(shape):
     with pytest.raises(UserError, match="power of two from 8 on") as error:
         check_side(shape)
     assert "\n" not in str(error.value)
+
+
+def test_sprites_of_other_sides_are_told_of_the_resnet():
+    with pytest.raises(UserError, match=r"sprites has no networks for images of \(1, 128, 128\)"):
+        make_generator("sprites", (1, 128, 128), 10, 64)
