@@ -57,7 +57,7 @@ class DCovVAE(LatentVAE):
         image_shape: tuple[int, int, int] = (1, 64, 64),
         latent_dim: int = 10,
         beta: float = 1.0,
-        dependence_weight: float = 4500.0,
+        dependence_weight: float = 400.0,
         statistic: Statistic = "dcor2",
         unbiased: bool = True,
         likelihood: Likelihood = "bernoulli",
