@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -64,6 +64,7 @@ PROTOCOL = (
     "purity.k",
     "purity.samples",
 )
+START = "method.start_from"
 FEW = 2  # settings that differ, up to which a name says all of them
 
 
@@ -81,9 +82,20 @@ class Entry:
         return str(self.config["method"]["class_path"]).rpartition(".")[2]
 
     def settings(self) -> dict[str, str]:
-        """All that decides the result but data and seed, by dotted names."""
-        kept = {k: v for k, v in self.config.items() if k not in (*CONTROL, "data", "seed")}
-        return {key: _setting(value) for key, value in flat(kept) if key != "method.class_path"}
+        """All that decides the result but data and seed, by dotted names.
+
+        For `start_from` stand the settings of the run that it names: seeds of one method may each
+        begin with another run's weights.
+        """
+        named = {key: _setting(value) for key, value in _own(self.config)}
+        start = named.get(START)
+        if start not in (None, "null"):
+            begun = _started_with(self.folder, start)
+            if begun is not None:
+                del named[START]
+                found = _own(begun)
+                named |= {f"start.{k.removeprefix('method.')}": _setting(v) for k, v in found}
+        return {key: value for key, value in named.items() if key != "method.class_path"}
 
 
 @dataclass(frozen=True)
@@ -166,6 +178,20 @@ def _read(folder: RunFolder) -> Entry:
     if not isinstance(config["method"], Mapping) or "class_path" not in config["method"]:
         raise RunError(f"{folder.config} does not say which method was trained")
     return Entry(folder, config, read_evaluation(folder.evaluation))
+
+
+def _own(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from flat({k: v for k, v in config.items() if k not in (*CONTROL, "data", "seed")})
+
+
+def _started_with(folder: RunFolder, start_from: str) -> Mapping[str, Any] | None:
+    """Settings of the run that another one began with; None where they cannot be read."""
+    for place in (folder.start, start_from):
+        try:
+            return RunFolder(place).read_config()
+        except RunError:
+            continue
+    return None
 
 
 def _same_data(entries: Sequence[Entry]) -> None:

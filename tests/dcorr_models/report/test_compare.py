@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from dcorr_models.cli import main
@@ -87,6 +89,29 @@ class TestRows:
         assert [row.seeds for row in rows] == [[1, 2], [1]]
         assert rows[0].first.folder.path == classes / "dcov1"
         assert differences(rows) == {"method.decorrelation": ["dcov2", "xcov"]}
+
+    def test_seeds_that_began_with_other_seeds_are_one_row(self, classes, tmp_path):
+        def begun(name: str, run: str, start: str) -> Path:
+            folder = Path(shutil.copytree(classes / run, tmp_path / name))
+            config = yaml.safe_load((folder / "config.yaml").read_text())
+            config["method"]["init_args"]["start_from"] = str(classes / start)
+            (folder / "config.yaml").write_text(yaml.safe_dump(config))
+            return folder
+
+        runs = [begun("a", "dcov1", "dcov1"), begun("b", "dcov2", "dcov2")]
+        assert [row.seeds for row in read_rows(runs)] == [[1, 2]]
+        other = begun("c", "dcov2", "xcov")
+        rows = read_rows([runs[0], other])
+        assert [row.seeds for row in rows] == [[1], [2]]
+        assert differences(rows) == {"start.decorrelation": ["dcov2", "xcov"]}
+        # the copy that a run keeps tells what it began with
+        shutil.copytree(classes / "dcov1", other / "start")
+        assert len(read_rows([runs[0], other])) == 1
+        shutil.rmtree(other / "start")
+        (other / "config.yaml").write_text(
+            (other / "config.yaml").read_text().replace(str(classes / "xcov"), "gone")
+        )
+        assert "method.start_from" in differences(read_rows([runs[0], other]))
 
     def test_many_settings_leave_the_defaults_out(self, classes, tmp_path):
         words = ("--method.decorrelation", "none", "--method.feature_weight", 0,
