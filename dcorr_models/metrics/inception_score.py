@@ -50,7 +50,7 @@ def inception_score(scores: Tensor, *, splits: int = 1, seed: int = 0) -> Incept
 
     Reference:
         Salimans et al., Improved techniques for training GANs, 2016, section 4; Zheng and Sun
-        (Lr-LiVAE), 2019, equation 11.
+        (Lr-LiVAE), 2019, section 4.2.
 
     Example:
         >>> sure = 100.0 * torch.eye(4).repeat(5, 1)
